@@ -1,0 +1,47 @@
+# Options, and the flags that every target gets through one INTERFACE target.
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+    set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug, Release or RelWithDebInfo" FORCE)
+endif()
+
+set(TV_SANITIZE "" CACHE STRING "Sanitizers for -fsanitize=, e.g. address,undefined")
+option(TV_OPENMP "Thread the cpu backend with OpenMP" ON)
+option(TV_WERROR "Treat warnings as errors" ON)
+
+add_library(tv_flags INTERFACE)
+target_include_directories(tv_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
+target_compile_definitions(tv_flags INTERFACE _GNU_SOURCE TV_VERSION="${PROJECT_VERSION}")
+# One answer: no contraction of a * b + c, no value-changing optimisation (docs/numerics.md, section 6).
+target_compile_options(tv_flags INTERFACE
+    -ffp-contract=off -fno-math-errno -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla)
+if(TV_WERROR)
+    target_compile_options(tv_flags INTERFACE -Werror)
+endif()
+if(TV_SANITIZE)
+    target_compile_options(tv_flags INTERFACE -fsanitize=${TV_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    target_link_options(tv_flags INTERFACE -fsanitize=${TV_SANITIZE})
+endif()
+
+# A target a folder: static library `name` from every .c file of the current folder (an INTERFACE library when there is none),
+# with its libraries after it.
+function(tv_add_folder_library name)
+    file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.c)
+    if(sources)
+        add_library(${name} STATIC ${sources})
+        target_link_libraries(${name} PUBLIC tv_flags ${ARGN})
+    else()
+        add_library(${name} INTERFACE)
+        target_link_libraries(${name} INTERFACE tv_flags ${ARGN})
+    endif()
+endfunction()
+
+# A cmocka test program from test_<name>.c of the current folder: tv_add_test(name "labels" timeout libraries...)
+function(tv_add_test name labels timeout)
+    add_executable(test_${name} test_${name}.c)
+    target_link_libraries(test_${name} PRIVATE ${ARGN} PkgConfig::CMOCKA)
+    add_test(NAME ${name} COMMAND test_${name})
+    set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT ${timeout} SKIP_RETURN_CODE 77)
+endfunction()

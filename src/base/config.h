@@ -1,0 +1,106 @@
+// The configuration: one struct, one schema table. The table reads the YAML file, takes --set key=value, prints --help and docs/config.md, and writes
+// the resolved config back as YAML.
+#ifndef TV_BASE_CONFIG_H
+#define TV_BASE_CONFIG_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/hash.h"
+#include "base/status.h"
+#include "base/tensor.h"
+
+#define TV_CONFIG_PATHS_MAX 1024
+
+typedef enum tv_schedule_kind { TV_SCHEDULE_LINEAR, TV_SCHEDULE_COSINE, TV_SCHEDULE_CONSTANT } tv_schedule_kind;
+typedef enum tv_exchange { TV_EXCHANGE_ALLREDUCE, TV_EXCHANGE_SHARDED } tv_exchange;
+// Values of update.rule and vote.combine, in the order of tv_rule and tv_combine (kernels/kernels.h).
+typedef enum tv_update_rule { TV_UPDATE_RESTART, TV_UPDATE_BUDGET, TV_UPDATE_CLASSIC } tv_update_rule;
+typedef enum tv_vote_combine { TV_VOTE_MAJORITY, TV_VOTE_MEAN } tv_vote_combine;
+
+typedef struct tv_config_model {
+    int64_t width, blocks, heads, context, ffn;
+    int64_t latent_kv;            // 0: plain attention; r: keys and values come from a latent of width r
+    int64_t sequencer;            // bool: trigram sequencer
+    int64_t scale_type;           // tv_scale_type
+    int64_t scale_mantissa_bits;  // m = 0..3
+    int64_t head_exponent;        // logits are scaled by 2^head_exponent
+    double rope_base;             // 10000
+} tv_config_model;
+
+typedef struct tv_config_data {
+    char **train; // paths, relative to the working directory
+    int64_t train_count;
+    char *valid; // "" = the last valid_bytes of train
+    int64_t valid_bytes;
+} tv_config_data;
+
+typedef struct tv_config_train {
+    int64_t steps, units, unit_windows, seed, eval_every, eval_windows, stop_at;
+} tv_config_train;
+
+typedef struct tv_config_vote {
+    double dead_zone;
+    int64_t levels, combine, quorum, exchange; // exchange: tv_exchange
+} tv_config_vote;
+
+typedef struct tv_config_update {
+    int64_t rule, threshold;
+    double step;
+    int64_t schedule, warmup;
+    double final; // fraction of the peak at the end
+    double exponent_step;
+    int64_t exponent_threshold; // H_E
+    int64_t threshold_warmup;   // steps over which H falls from min(2H, 127) to H
+    double flip_cap;            // 0 = off; fraction of a tensor's weights
+    double rho_first, rho_last; // budget
+    int64_t theta_min;
+} tv_config_update;
+
+typedef struct tv_config_checkpoint {
+    int64_t every, keep;
+} tv_config_checkpoint;
+
+typedef struct tv_config_guard {
+    int64_t hash_every; // compare the replicated tensors' hashes every so many steps, 0 = only at saves
+} tv_config_guard;
+
+typedef struct tv_config_run {
+    char *dir;
+    char *backend; // auto, ref, cpu, cuda
+    int64_t threads; // 0 = all this process may use
+    int64_t log_every;
+} tv_config_run;
+
+typedef struct tv_config {
+    tv_config_model model;
+    tv_config_data data;
+    tv_config_train train;
+    tv_config_vote vote;
+    tv_config_update update;
+    tv_config_checkpoint checkpoint;
+    tv_config_guard guard;
+    tv_config_run run;
+} tv_config;
+
+// Defaults of the schema table. TV_MEMORY only.
+tv_status tv_config_init(tv_config *config);
+void tv_config_free(tv_config *config);
+// Read a YAML file over the present values. Errors (TV_CONFIG): "FILE:LINE: key 'x.y': ..."; an unknown key names the nearest known one.
+tv_status tv_config_read_file(tv_config *config, const char *path);
+// The same from memory; `name` stands for the file in messages.
+tv_status tv_config_read_text(tv_config *config, const char *name, const char *text, size_t bytes);
+// One "section.key=value" (value in YAML's own syntax; lists as [a, b]). Errors name the option and the nearest key.
+tv_status tv_config_set(tv_config *config, const char *assignment);
+// Rules between keys (width divisible by heads, head width even, unit tokens <= 131072, U q <= 32767, reduced lengths, flip_cap with budget, ...).
+tv_status tv_config_check(const tv_config *config);
+// Resolved YAML, malloc'd, in schema order; reading it back gives the same config.
+tv_status tv_config_text(const tv_config *config, char **text);
+// XXH3-128 of the keys that define the run's bits: model, data.valid_bytes, train (without stop_at, eval_*), vote (without exchange), update.
+// Paths, run, checkpoint, guard may change on resume.
+tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);
+// For --help (key, type, default, range, one line of help) and docs/config.md (a Markdown table a section).
+void tv_config_print_help(FILE *out);
+void tv_config_print_markdown(FILE *out);
+
+#endif

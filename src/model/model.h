@@ -1,0 +1,39 @@
+// The configured parts strung together: embed, sequencer, L x (attention, ffn), head with loss.
+#ifndef TV_MODEL_MODEL_H
+#define TV_MODEL_MODEL_H
+
+#include "base/config.h"
+#include "model/params.h"
+#include "model/part.h"
+
+#define TV_VOCAB 264 // 256 bytes + BOS 256, PAD 257, IMAGE 258, AUDIO 259, four spare
+
+typedef struct tv_model {
+    tv_config config; // copied values; strings stay the caller's
+    tv_params params;
+    tv_part **parts;
+    int64_t part_count;
+    tv_plan plan;
+    void *saved_slab, *scratch_slab;
+    float *x, *dx;         // [M, D] residual stream and its gradient
+    float *logits;         // [M, V]; after a training backward they hold the gradient
+    float *loss;           // [M]
+    float *window_loss;    // [M / context] summed per window
+    int64_t max_tokens;
+    const tv_backend *backend;
+} tv_model;
+
+// Build the part list and declare every tensor. No memory for state or activations yet.
+tv_status tv_model_create(tv_model *model, const tv_config *config);
+// Lay out state and plan activations for at most max_tokens tokens. args->backend NULL: measure only.
+tv_status tv_model_plan(tv_model *model, const tv_params_layout_args *args, int64_t max_tokens);
+void tv_model_free(tv_model *model);
+size_t tv_model_saved_bytes(const tv_model *model);   // planned, of this rank
+size_t tv_model_scratch_bytes(const tv_model *model);
+
+// Forward over unit->tokens tokens; fills logits and, with targets, loss and window_loss (sum32 per window).
+tv_status tv_model_forward(tv_model *model, tv_unit *unit);
+// After a training forward: gradients and votes.
+tv_status tv_model_backward(tv_model *model, tv_unit *unit);
+
+#endif

@@ -1,0 +1,60 @@
+// A part of the model: five functions over the parameter table.
+//
+// A part sees a tv_unit (tokens, stream, backend), its own buffers and the table; never a rank number, a file or MPI.
+// All parts work in place on the residual stream x [M, D]: forward does x += f(x) (the embedding writes x), backward turns
+// dL/d(output) into dL/d(input) in place and adds its votes into the table's vote buffers.
+#ifndef TV_MODEL_PART_H
+#define TV_MODEL_PART_H
+
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/config.h"
+#include "kernels/kernels.h"
+#include "model/params.h"
+
+// What every part needs to plan and run.
+typedef struct tv_unit {
+    const tv_backend *backend;
+    void *stream;
+    tv_params *params;
+    // the batch
+    int64_t tokens, context; // M (a multiple of context), window length
+    const int32_t *ids;      // [M] backend memory
+    const int32_t *targets;  // [M] backend memory; NULL when only logits are wanted
+    int training;            // 1: keep what backward needs
+    // votes
+    float tau;
+    int levels;
+    uint32_t seed, step, index; // index: the unit's number in the step, 0 .. U-1
+    int32_t *fault;             // [1] backend memory, sticky
+} tv_unit;
+
+// Buffers are taken once, here; forward and backward use the stored pointers. `saved` lives from forward to backward; `scratch` is
+// reset before each part's plan, so parts share it: nothing in it survives from one part's call to the next.
+typedef struct tv_plan {
+    tv_arena saved, scratch;
+    int64_t tokens, context; // largest M
+    int training;
+    const tv_config *config;
+    const tv_params *params;
+} tv_plan;
+
+typedef struct tv_part tv_part;
+typedef struct tv_part_ops {
+    const char *kind; // "attention"
+    tv_status (*declare)(tv_part *part, tv_params *params, const tv_config *config);
+    tv_status (*plan)(tv_part *part, tv_plan *plan);
+    tv_status (*forward)(tv_part *part, tv_unit *unit, float *x);
+    tv_status (*backward)(tv_part *part, tv_unit *unit, float *dx);
+    tv_status (*after_step)(tv_part *part, tv_unit *unit); // optional
+    void (*free)(tv_part *part);                           // frees part and what it owns
+} tv_part_ops;
+
+// Base of every part's struct.
+struct tv_part {
+    const tv_part_ops *ops;
+    char name[48]; // prefix of its tensors: "block.0.attention"
+};
+
+#endif
