@@ -1,8 +1,10 @@
 // Ranks and the collectives between them. Two implementations here: self (one rank, no MPI) and mpi (host memory).
 //
-// The first word of each function's comment says whether it is Collective (every rank must call it, in the same order) or Local.
-// A rank that failed locally calls tv_comm_agree before it leaves, so that nobody waits for ever.
-// Counts are items, never bytes, except where the name says bytes. Buffers are host memory.
+// The first word of each function's comment says whether it is Collective (every rank must call it, in the same order)
+// or Local. A rank that failed locally calls tv_comm_agree before it leaves, so that nobody waits for ever. After a
+// collective failed in the library (TV_COMM), this rank enters no other: each returns TV_COMM at once, and
+// tv_comm_close does not wait for the other ranks. Counts are items, never bytes, except where the name says bytes.
+// Buffers are host memory.
 #ifndef TV_COMM_H
 #define TV_COMM_H
 
@@ -13,11 +15,23 @@
 
 typedef struct tv_comm tv_comm;
 
-// Payload handed to collectives by this rank since the start, by what it was for (docs/distribution.md gives the formulas).
-typedef enum tv_wire { TV_WIRE_VOTES, TV_WIRE_STATE, TV_WIRE_METRICS, TV_WIRE_GUARD, TV_WIRE_OTHER, TV_WIRE_COUNT } tv_wire;
+// Payload bytes of this rank's collectives since the start, by what they were for: the whole buffer that one call works
+// on, the same for every implementation and also for one rank alone (docs/distribution.md gives the formulas):
+//   sum, max: count * item bytes;  reduce_scatter: size * block * item bytes
+//   all_gather: size * block_bytes;  all_gather_v: sum of bytes[r];  broadcast: bytes;  barrier: 0
+//   agree: 24, and 1024 more when a rank failed (broadcast and agree count as OTHER)
+typedef enum tv_wire {
+    TV_WIRE_VOTES,
+    TV_WIRE_STATE,
+    TV_WIRE_METRICS,
+    TV_WIRE_GUARD,
+    TV_WIRE_OTHER,
+    TV_WIRE_COUNT
+} tv_wire;
 
-// Collective. Joins the ranks that mpirun or srun started; alone (no launcher in the environment) it is the self communicator and MPI is never
-// started. argc/argv are handed to MPI. A launcher without a usable MPI gives one sentence.
+// Collective. Joins the ranks that mpirun or srun started; alone (no launcher in the environment) it is the self
+// communicator and MPI is never started. argc/argv (may be NULL) are handed to MPI. A launcher without a usable MPI
+// gives one sentence (TV_COMM). MPI can be opened once.
 tv_status tv_comm_open(int *argc, char ***argv, tv_comm **out);
 // Local. The self communicator, for tests and for commands that run alone.
 tv_status tv_comm_open_self(tv_comm **out);
@@ -29,12 +43,14 @@ int tv_comm_rank(const tv_comm *comm);
 int tv_comm_size(const tv_comm *comm);
 int tv_comm_local_rank(const tv_comm *comm); // among the ranks of this host
 int tv_comm_local_size(const tv_comm *comm);
-uint64_t tv_comm_sequence(const tv_comm *comm); // collectives entered so far
+uint64_t tv_comm_sequence(const tv_comm *comm); // collectives entered so far, also those of no items
 int64_t tv_comm_wire_bytes(const tv_comm *comm, tv_wire what);
 
-// Collective. All ranks return the same verdict: TV_OK when every rank passed TV_OK; else, on ranks that passed an error, that error with
-// its message; on the others TV_REMOTE with "rank R: <message>" of the lowest failing rank (TV_STOPPED etc. keep their code for all
-// when every failing rank has the same code).
+// Collective. All ranks return the same verdict: TV_OK when every rank passed TV_OK; else, on ranks that passed an
+// error, that error with its message; on the others TV_REMOTE with "rank R: <message>" of the lowest failing rank. When
+// every failing rank has the same code and that code has an exit status of its own (USAGE, CONFIG, STOPPED), the others
+// return that code instead of TV_REMOTE, so that the exit status of the whole program does not depend on which rank
+// leaves first.
 tv_status tv_comm_agree(tv_comm *comm, tv_status mine);
 // Collective.
 tv_status tv_comm_barrier(tv_comm *comm);
@@ -46,10 +62,12 @@ tv_status tv_comm_sum_u32(tv_comm *comm, uint32_t *data, int64_t count, tv_wire 
 tv_status tv_comm_sum_i64(tv_comm *comm, int64_t *data, int64_t count, tv_wire what);
 tv_status tv_comm_sum_u64(tv_comm *comm, uint64_t *data, int64_t count, tv_wire what);
 tv_status tv_comm_max_i64(tv_comm *comm, int64_t *data, int64_t count, tv_wire what);
-// Collective. data holds size * block items; afterwards rank r's block data[r * block ..] is the sum over ranks (other blocks undefined).
+// Collective. data holds size * block items; afterwards rank r's block data[r * block ..] is the sum over ranks (other
+// blocks undefined).
 tv_status tv_comm_reduce_scatter_i8(tv_comm *comm, int8_t *data, int64_t block, tv_wire what);
 tv_status tv_comm_reduce_scatter_u32(tv_comm *comm, uint32_t *data, int64_t block, tv_wire what);
-// Collective. data holds size * block_bytes; rank r gives its block at data + r * block_bytes; afterwards all ranks hold all blocks.
+// Collective. data holds size * block_bytes; rank r gives its block at data + r * block_bytes; afterwards all ranks
+// hold all blocks.
 tv_status tv_comm_all_gather_bytes(tv_comm *comm, void *data, size_t block_bytes, tv_wire what);
 // Collective. Blocks of different length: rank r gives bytes[r] bytes at data + sum of the bytes before it, in place.
 tv_status tv_comm_all_gather_v_bytes(tv_comm *comm, void *data, const int64_t *bytes, tv_wire what);

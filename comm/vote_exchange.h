@@ -1,21 +1,30 @@
-// Sums of int8 or int16 votes over the ranks, whole (all-reduce) or split by rows (reduce-scatter, then all-gather of packed state).
+// Sums of int8 or int16 votes over the ranks, whole (all-reduce) or split by rows (reduce-scatter, then all-gather of
+// packed state).
 #ifndef TV_COMM_VOTE_EXCHANGE_H
 #define TV_COMM_VOTE_EXCHANGE_H
 
 #include "comm/comm.h"
 
-// Rows of a tensor split over R ranks: rank r owns rows [r c, min(N, (r + 1) c)), c = ceil(N / R). first may be N with count 0.
+// Rows of a tensor split over R ranks: rank r owns rows [r c, min(N, (r + 1) c)), c = ceil(N / R). first may be N with
+// count 0.
 int64_t tv_split_block(int64_t rows, int ranks);
 void tv_split_rows(int64_t rows, int rank, int ranks, int64_t *first, int64_t *count);
 
-// votes: `bits` 8 or 16 (int8 / int16 items); `limit` = U q, the largest |sum| over all ranks; limit <= 127 for 8 bits, <= 32767 for 16.
-// 16-bit votes travel as two biased 16-bit lanes in a uint32 (native order of the two int16 in memory): every rank adds a bias B to
-// each lane, B = ceil(limit / 2) ... see docs/distribution.md; the sum over ranks of the biased lanes never carries into the next.
-// The buffers hold an even number of items, padded by the caller with zeros.
+// votes: int8 or int16 items (`bits` 8 or 16), sums of this rank's units; `limit` = U q, the largest |sum| over all
+// ranks; limit <= 127 for 8 bits, <= 32767 for 16. 8-bit votes are summed as they are.
+// 16-bit votes travel as two lanes of a uint32, in the order of the two int16 in memory:
+//   lane_r = v_r + B, B = limit / R;    v = sum_r lane_r - limit
+// R divides U, so B is exact and |v_r| <= B. Then 0 <= lane_r <= 2 B, and the sum over ranks stays in [0, 2 limit]: it
+// never carries into the next lane. 16-bit buffers are 4-byte aligned.
+// A vote beyond B is a fault of the caller that spoils the sums of all ranks: the exchange is carried out, then this
+// rank returns TV_INTERNAL and, as after a failed collective, enters no other (comm.h). Wrong arguments, the same on
+// all ranks, give TV_INTERNAL before anything moves.
 
-// Collective. Every rank gets every sum, in place. count items.
+// Collective. Every rank gets every sum, in place. count items; for 16 bits an odd count takes the item after it along,
+// which the caller's buffer must hold (a pad of zero).
 tv_status tv_vote_sum(tv_comm *comm, void *votes, int bits, int64_t count, int64_t limit);
-// Collective. votes holds size * block items; afterwards this rank's block holds the sums. For 16 bits block must be even.
+// Collective. votes holds size * block items; afterwards this rank's block, at votes + rank * block, holds the sums and
+// the other blocks are undefined. For 16 bits block must be even.
 tv_status tv_vote_scatter(tv_comm *comm, void *votes, int bits, int64_t block, int64_t limit);
 
 #endif

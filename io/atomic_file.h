@@ -20,8 +20,8 @@ tv_status tv_path_sync(const char *path);
 // Local. Remove a folder of regular files (not recursive beyond one level; symlinks are unlinked, not followed).
 tv_status tv_dir_remove(const char *path);
 
-// One run at a time in a run folder: an exclusive lock on dir/lock, freed by the system when the process dies. TV_IO with the holder's host
-// and pid when another run holds it.
+// One run at a time in a run folder: an exclusive lock on dir/lock, freed by the system when the process dies. TV_IO
+// with the holder's host and pid when another run holds it.
 typedef struct tv_run_lock tv_run_lock;
 tv_status tv_run_lock_take(const char *dir, tv_run_lock **out);
 void tv_run_lock_free(tv_run_lock *lock);

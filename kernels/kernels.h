@@ -5,9 +5,9 @@
 //
 // Common rules (docs/numerics.md):
 //  - All pointers are backend memory (tv_backend.alloc), row-major, densely packed, unless the comment says host. In and out arrays
-//    do not overlap unless the comment says so. Any extent may be 0; then the op writes nothing.
+//    do not overlap unless the comment says so. Any extent may be 0 (the reduced one too); then the op writes nothing.
 //  - float is IEEE binary32, round to nearest even, no flush to zero, no contraction. fma means a fused multiply-add. Expressions are
-//    evaluated exactly in the order written.
+//    evaluated exactly in the order written. Which NaN a float result is, is left open; faults, integers and numbers are not.
 //  - sum32(f(i), i < n) is the fixed float sum of a row: 32 lanes start at +0, lane l adds f(l), f(l+32), f(l+64), ... in order (for a
 //    product f = a b: lane = fma(a, b, lane)); then lanes combine by xor distance 16, 8, 4, 2, 1: lane[l] = lane[l] + lane[l ^ x].
 //  - rint rounds half to even. absmax of a row that is below 2^-100 counts as 0 (scale 0, all q 0). A row that holds a NaN
@@ -117,6 +117,7 @@ typedef struct tv_quantize_channels2_args {
 
 // Wire form: k balanced-ternary digits a value (lowest first), values of a row consecutive, five digits a byte across value
 // borders, each row padded with digit 1 to a byte. pack: q in [-(3^k-1)/2, (3^k-1)/2] -> bytes; unpack: the reverse. Exact.
+// A byte above 242 unpacks as five digits 1.
 typedef struct tv_digits_args {
     int64_t rows, cols;
     int digits;     // k = 1..5
@@ -144,15 +145,15 @@ typedef struct tv_gemm_args {
 // The vote is added into votes[n, k] (int8 or int16).
 typedef struct tv_vote_rule {
     float tau;
-    int levels;          // 1, 3, 7, 15
-    int vote_bits;       // 8 or 16
+    int levels;    // 1, 3, 7, 15
+    int vote_bits; // 8 or 16
     uint32_t seed, tensor_id, step, unit;
 } tv_vote_rule;
 
 // a[n, k] = sum_t gt[n, t] xt[k, t] (int32, never stored); two digits (gt_lo not NULL): a = 127 a_hi + a_lo (int64, converted to
 // float once), Qg from g_sumsq2. sqrt((float)Q) converts the int32 or int64 sum once.
 typedef struct tv_gemm_vote_args {
-    int64_t n, k, tokens; // N, K, M
+    int64_t n, k, tokens;     // N, K, M
     const int8_t *gt, *gt_lo; // [N, M]
     const int8_t *xt;         // [K, M]
     const int32_t *g_sumsq;   // [N], one digit
@@ -174,7 +175,8 @@ typedef struct tv_embed_args {
 } tv_embed_args;
 
 // One-hot vote: a[v, c] = sum of gt[c, t] over the tokens t with ids[t] = v; Q the sum of their squares;
-//   levels 1: vote = sign(a) if (float)|a| > tau * sqrtf((float)Q);   levels q: z = (float)a / sqrtf((float)Q), as in tv_vote_rule
+//   levels 1: vote = sign(a) if (float)|a| > tau * sqrtf((float)Q);   levels q: z = (float)a / sqrtf((float)Q), then as in
+//   tv_vote_rule with element v D + c
 typedef struct tv_embed_vote_args {
     int64_t tokens, width, table; // M, D, V
     const int32_t *ids;
@@ -233,12 +235,12 @@ typedef struct tv_rotary_args {
 // Causal attention over windows of T = context tokens. q, k, v are int8 with one scale a (token, head). For query i, key j <= i
 // of the same window and head:
 //   c = s_q[i] * inv_sqrt;  score_j = (float)(sum_c q8[i,c] k8[j,c]) * (c * s_k[j])        inv_sqrt = 1 / sqrtf((float)d)
-//   top = max_j score_j;  e_j = exp(score_j - top);  l = sum32(e_j over j = 0..i, j counted from the window's start)
+//   top = max_j score_j (a zero is +0);  e_j = exp(score_j - top);  l = sum32(e_j over j = 0..i, j counted from the window's start)
 //   o[i, c] = (chain of acc = fma(e_j * s_v[j], (float)v8[j,c], acc), j = 0..i in order, from +0) * (1 / l)
 // Saved: top [M, H], norm = l [M, H] (both may be NULL in evaluation).
 typedef struct tv_attention_args {
-    int64_t tokens, heads, width, context; // M (a multiple of T), H, d
-    const int8_t *q, *k, *v;               // [M, H, d]
+    int64_t tokens, heads, width, context;    // M (a multiple of T), H, d
+    const int8_t *q, *k, *v;                  // [M, H, d]
     const float *q_scale, *k_scale, *v_scale; // [M, H]
     float *out;                               // [M, H, d]
     float *top, *norm;                        // [M, H]
@@ -280,7 +282,8 @@ typedef struct tv_gate_backward_args {
 
 // Softmax cross-entropy of each row: top = max_v l[v]; z = sum32(exp(l[v] - top)); loss[t] = (log(z) + top) - l[target];
 // grad[t, v] = exp(l[v] - top) * (1 / z), minus 1 at the target. A target < 0 gives loss 0 and gradient 0. grad may be NULL,
-// or the same array as logits. A NaN or Inf logit or loss raises fault; that row's loss is then written as computed.
+// or the same array as logits. A NaN or Inf logit (whatever the target) or loss raises fault; loss and gradient are then written as
+// computed.
 typedef struct tv_xent_args {
     int64_t rows, vocab;
     const float *logits;    // [M, V]
@@ -331,10 +334,10 @@ typedef enum tv_combine { TV_COMBINE_MAJORITY, TV_COMBINE_MEAN } tv_combine;
 // |a| here is the value before the restart.
 typedef struct tv_ballot_args {
     int64_t rows, cols, first_row;
-    uint8_t *T;         // [rows, ceil(K/5)]
-    int8_t *T_accum;    // [rows, K]
-    const void *votes;  // [rows, K]
-    int vote_bits;      // 8 or 16
+    uint8_t *T;        // [rows, ceil(K/5)]
+    int8_t *T_accum;   // [rows, K]
+    const void *votes; // [rows, K]
+    int vote_bits;     // 8 or 16
     tv_rule rule;
     tv_combine combine;
     int units, quorum, threshold; // U, quorum, H
@@ -345,8 +348,9 @@ typedef struct tv_ballot_args {
     int cut;                      // flip cap; -1 = no cap
     int64_t tie_quota;
     uint32_t seed, tensor_id, step;
-    int64_t *histogram; // [256], ballot_histogram only: += 1 at min(|a|, 255) per element that is movable (budget) or would flip (others)
-    int64_t *stats;     // [2], ballot only: flips += , zero trits after the step +=
+    // [256], ballot_histogram only: += 1 at min(|a|, 255) per element that is movable (budget) or would flip (others)
+    int64_t *histogram;
+    int64_t *stats; // [2], ballot only: flips += , zero trits after the step +=
 } tv_ballot_args;
 
 // Exponents, on the new trits (classic: on the old ones, called before the ballot). g = the group's real length; element = row * groups + group:
@@ -371,15 +375,16 @@ typedef struct tv_ballot_e_args {
 typedef enum tv_copy_kind { TV_COPY_TO_DEVICE, TV_COPY_TO_HOST, TV_COPY_DEVICE } tv_copy_kind;
 
 typedef struct tv_backend {
-    const char *name;        // "ref", "cpu", "cuda"
+    const char *name;              // "ref", "cpu", "cuda"
     const char *(*describe)(void); // one line for the log: instruction set, threads or device
     // Bring the backend up for this process. local_rank picks a device; threads 0 = all this process may use.
     tv_status (*open)(int local_rank, int local_size, int threads);
     void (*close)(void);
-    int host_memory; // 1: alloc returns host memory, copies are memcpy
+    int host_memory;                              // 1: alloc returns host memory, copies are memcpy
     tv_status (*alloc)(size_t bytes, void **out); // TV_ARENA_ALIGN-aligned; 0 bytes give a non-NULL place
     void (*free)(void *memory);                   // takes NULL
-    tv_status (*copy)(void *to, const void *from, size_t bytes, tv_copy_kind kind, void *stream); // host side synchronous
+    tv_status (*copy)(void *to, const void *from, size_t bytes, tv_copy_kind kind,
+                      void *stream); // host side synchronous
     tv_status (*zero)(void *memory, size_t bytes, void *stream);
     tv_status (*sync)(void *stream);
     // ops

@@ -1,5 +1,5 @@
-// The configuration: one struct, one schema table. The table reads the YAML file, takes --set key=value, prints --help and docs/config.md, and writes
-// the resolved config back as YAML.
+// The configuration: one struct, one schema table (base/config_schema.h). The table reads the YAML file, takes --set
+// key=value, prints the help and docs/config.md, and writes the resolved config back as YAML.
 #ifndef TV_BASE_CONFIG_H
 #define TV_BASE_CONFIG_H
 
@@ -20,12 +20,12 @@ typedef enum tv_vote_combine { TV_VOTE_MAJORITY, TV_VOTE_MEAN } tv_vote_combine;
 
 typedef struct tv_config_model {
     int64_t width, blocks, heads, context, ffn;
-    int64_t latent_kv;            // 0: plain attention; r: keys and values come from a latent of width r
-    int64_t sequencer;            // bool: trigram sequencer
-    int64_t scale_type;           // tv_scale_type
-    int64_t scale_mantissa_bits;  // m = 0..3
-    int64_t head_exponent;        // logits are scaled by 2^head_exponent
-    double rope_base;             // 10000
+    int64_t latent_kv;           // 0: plain attention; r: keys and values come from a latent of width r
+    int64_t sequencer;           // bool: trigram sequencer
+    int64_t scale_type;          // tv_scale_type
+    int64_t scale_mantissa_bits; // m = 0..3
+    int64_t head_exponent;       // logits are scaled by 2^head_exponent
+    double rope_base;            // 10000
 } tv_config_model;
 
 typedef struct tv_config_data {
@@ -67,7 +67,7 @@ typedef struct tv_config_guard {
 
 typedef struct tv_config_run {
     char *dir;
-    char *backend; // auto, ref, cpu, cuda
+    char *backend;   // auto, ref, cpu, cuda
     int64_t threads; // 0 = all this process may use
     int64_t log_every;
 } tv_config_run;
@@ -86,19 +86,29 @@ typedef struct tv_config {
 // Defaults of the schema table. TV_MEMORY only.
 tv_status tv_config_init(tv_config *config);
 void tv_config_free(tv_config *config);
-// Read a YAML file over the present values. Errors (TV_CONFIG): "FILE:LINE: key 'x.y': ..."; an unknown key names the nearest known one.
+// Read a YAML file over the present values. Errors (TV_CONFIG): "FILE:LINE: key 'x.y': ..."; an unknown key names the
+// nearest known one. After an error the config holds what stood before it, and can still be used and freed.
 tv_status tv_config_read_file(tv_config *config, const char *path);
 // The same from memory; `name` stands for the file in messages.
 tv_status tv_config_read_text(tv_config *config, const char *name, const char *text, size_t bytes);
 // One "section.key=value" (value in YAML's own syntax; lists as [a, b]). Errors name the option and the nearest key.
 tv_status tv_config_set(tv_config *config, const char *assignment);
-// Rules between keys (width divisible by heads, head width even, unit tokens <= 131072, U q <= 32767, reduced lengths, flip_cap with budget, ...).
+// Rules between keys: width divisible by heads, head width even, unit tokens <= 131072, U q <= 32767, quorum <= U q,
+// reduced lengths, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
+// Messages show the arithmetic.
 tv_status tv_config_check(const tv_config *config);
-// Resolved YAML, malloc'd, in schema order; reading it back gives the same config.
+// Resolved YAML, malloc'd, in schema order; reading it back gives the same config, to the last bit of a float.
 tv_status tv_config_text(const tv_config *config, char **text);
-// XXH3-128 of the keys that define the run's bits: model, data.valid_bytes, train (without stop_at, eval_*), vote (without exchange), update.
-// Paths, run, checkpoint, guard may change on resume.
+// XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, data.valid_bytes
+// (0 when data.valid names a file, since nothing is held out then), train (without stop_at, eval_*), vote (without
+// exchange), update.
+// Paths, run, checkpoint, guard may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);
+// Replace one of the config's strings.
+tv_status tv_config_set_text(char **slot, const char *text);
+// The keys of tv_config_hash in which `config` differs from the resolved YAML `text`, as "a.b: 1 here, 2 there; ..."
+// (cut to `bytes`); "" when none does. Errors: `text` is not a config.
+tv_status tv_config_difference(const tv_config *config, const char *text, char *out, size_t bytes);
 // For --help (key, type, default, range, one line of help) and docs/config.md (a Markdown table a section).
 void tv_config_print_help(FILE *out);
 void tv_config_print_markdown(FILE *out);

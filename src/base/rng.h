@@ -7,11 +7,7 @@
 
 #include <stdint.h>
 
-#ifdef __CUDACC__
-#define TV_HOST_DEVICE __host__ __device__
-#else
-#define TV_HOST_DEVICE
-#endif
+#include "base/host_device.h"
 
 // Low 8 bits of the key's purpose word; vote levels put the unit's number in the upper 24.
 typedef enum tv_rng_purpose {

@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "base/host_device.h"
+
 typedef enum tv_dtype { TV_U8, TV_I8, TV_I16, TV_I32, TV_DTYPE_COUNT } tv_dtype; // all persistent state is one of these
 int64_t tv_dtype_bytes(tv_dtype dtype);
 const char *tv_dtype_name(tv_dtype dtype); // "uint8", "int8", "int16", "int32"
@@ -21,9 +23,9 @@ int tv_scale_type_parse(const char *text, tv_scale_type *out); // 0 on success, 
 #define TV_TRIT_BYTE_MAX 242         // 3^5 - 1; larger bytes are invalid
 #define TV_MANTISSA_BITS_MAX 3
 
-static inline int64_t tv_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t tv_row_bytes(int64_t cols) { return tv_ceil_div(cols, 5); }               // packed trits of a row
-static inline int64_t tv_row_groups(int64_t cols, int group) { return tv_ceil_div(cols, group); } // exponents of a row
+static inline TV_HOST_DEVICE int64_t tv_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline TV_HOST_DEVICE int64_t tv_row_bytes(int64_t cols) { return tv_ceil_div(cols, 5); }               // packed trits of a row
+static inline TV_HOST_DEVICE int64_t tv_row_groups(int64_t cols, int group) { return tv_ceil_div(cols, group); } // exponents of a row
 
 // The scale lattice for m mantissa bits: codes 0 .. tv_lattice_codes(m) - 1; value L[code] = (2^m + code mod 2^m) << (code / 2^m).
 //   m   octaves  codes   largest L
@@ -32,9 +34,9 @@ static inline int64_t tv_row_groups(int64_t cols, int group) { return tv_ceil_di
 //   2   5        20      112
 //   3   4        32      120
 // S = L[E - b] 2^b; w8 = t L[E - b].
-static inline int tv_lattice_octaves(int m) { return 7 - m; }
-static inline int tv_lattice_codes(int m) { return tv_lattice_octaves(m) << m; }
-static inline int tv_lattice_value(int m, int code) { return ((1 << m) + (code & ((1 << m) - 1))) << (code >> m); }
+static inline TV_HOST_DEVICE int tv_lattice_octaves(int m) { return 7 - m; }
+static inline TV_HOST_DEVICE int tv_lattice_codes(int m) { return tv_lattice_octaves(m) << m; }
+static inline TV_HOST_DEVICE int tv_lattice_value(int m, int code) { return ((1 << m) + (code & ((1 << m) - 1))) << (code >> m); }
 static inline int tv_lattice_max(int m) { return tv_lattice_value(m, tv_lattice_codes(m) - 1); }
 
 // Base exponent b and first stored E of a tensor whose initial scale is 2^e0: the code in the middle octave,

@@ -15,25 +15,28 @@ typedef struct tv_model {
     int64_t part_count;
     tv_plan plan;
     void *saved_slab, *scratch_slab;
-    float *x, *dx;         // [M, D] residual stream and its gradient
-    float *logits;         // [M, V]; after a training backward they hold the gradient
-    float *loss;           // [M]
-    float *window_loss;    // [M / context] summed per window
+    float *x, *dx;      // [M, D] residual stream and its gradient (NULL when not training)
+    float *logits;      // [M, V]; after a training backward they hold the gradient
+    float *loss;        // [M]
+    float *window_loss; // [M / context] summed per window
     int64_t max_tokens;
     const tv_backend *backend;
 } tv_model;
 
-// Build the part list and declare every tensor. No memory for state or activations yet.
+// Build the part list and declare every tensor. No memory for state or activations yet. Call tv_model_free also after a
+// failure.
 tv_status tv_model_create(tv_model *model, const tv_config *config);
-// Lay out state and plan activations for at most max_tokens tokens. args->backend NULL: measure only.
+// Lay out state and plan activations for at most max_tokens tokens, in windows of at most config.model.context. Once a
+// model. args->backend NULL: measure only. args->training 0: forward only, all parts share their buffers.
 tv_status tv_model_plan(tv_model *model, const tv_params_layout_args *args, int64_t max_tokens);
 void tv_model_free(tv_model *model);
-size_t tv_model_saved_bytes(const tv_model *model);   // planned, of this rank
+size_t tv_model_saved_bytes(const tv_model *model); // planned, of this rank
 size_t tv_model_scratch_bytes(const tv_model *model);
 
 // Forward over unit->tokens tokens; fills logits and, with targets, loss and window_loss (sum32 per window).
+// unit->backend and unit->params are set here. TV_INTERNAL when the unit does not fit the plan.
 tv_status tv_model_forward(tv_model *model, tv_unit *unit);
-// After a training forward: gradients and votes.
+// After a training forward of the same unit, which must have had targets: gradients and votes.
 tv_status tv_model_backward(tv_model *model, tv_unit *unit);
 
 #endif

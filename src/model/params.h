@@ -1,6 +1,7 @@
 // The parameter table: every persistent tensor, declared once by the part that owns it.
 //
-// Audit, memory plan, initial state, vote exchange, ballot, digest and checkpoint walk this table and know no part by name.
+// Audit, memory plan, initial state, vote exchange, ballot, digest and checkpoint walk this table and know no part by
+// name.
 #ifndef TV_MODEL_PARAMS_H
 #define TV_MODEL_PARAMS_H
 
@@ -14,8 +15,8 @@
 
 // How a part declares a ternary tensor W[rows, cols].
 typedef struct tv_tensor_spec {
-    char name[64];     // "block.0.attention.q"
-    char part[24];     // the part's kind, for audit's table: "attention"
+    char name[64]; // "block.0.attention.q"
+    char part[24]; // the part's kind, for audit's table: "attention"
     int64_t rows, cols;
     tv_scale_type scale_type;
     int residual; // writes into the residual stream: initial exponent one less
@@ -27,17 +28,17 @@ typedef struct tv_tensor_spec {
 // One tensor of the table. Pointers are backend memory.
 typedef struct tv_param {
     tv_tensor_spec spec;
-    uint32_t id;                        // XXH32 of the name
-    int group, base, mantissa_bits;     // G, b, m
-    int exponent;                       // initial E
-    uint8_t *T;                         // [padded rows, ceil(K/5)]; padded rows = R ceil(N/R), for the all-gather
-    int8_t *E;                          // [padded rows, ceil(K/G)]
-    int8_t *T_accum, *E_accum;          // own rows only (all rows when exchange is allreduce); NULL when frozen or not training
-    int64_t own_first, own_count;       // rows whose ballot this rank runs
-    int64_t share_first, share_count;   // rows that this rank writes into a checkpoint (its block of the split by ranks)
-    int64_t block;                      // ceil(N/R)
-    int8_t *w8, *w8t;                   // decoded weights [N, K] and [K, N]; w8t only when training
-    void *votes;                        // [padded rows, K] int8 or int16, even count; NULL when frozen or not training
+    uint32_t id;                    // XXH32 of the name
+    int group, base, mantissa_bits; // G, b, m
+    int exponent;                   // initial E
+    uint8_t *T;                     // [padded rows, ceil(K/5)]; padded rows = R block, for the all-gather
+    int8_t *E;                      // [padded rows, ceil(K/G)]
+    int8_t *T_accum, *E_accum; // own rows only (all rows when exchange is allreduce); NULL when frozen or not training
+    int64_t own_first, own_count;     // rows whose ballot this rank runs
+    int64_t share_first, share_count; // rows that this rank writes into a checkpoint (its block of the split by ranks)
+    int64_t block;                    // ceil(N/R); one more where 16-bit sharded votes need block K even
+    int8_t *w8, *w8t; // decoded weights [N, K] and [K, N]; w8t only when training, not for lookup and ones
+    void *votes;      // [padded rows, K] int8 or int16, even count; NULL when frozen or not training
 } tv_param;
 
 // Side state of a part (usage counts, strengths ...): int8, int16 or int32 arrays, replicated.
@@ -60,8 +61,8 @@ typedef struct tv_params {
 void tv_params_init(tv_params *params, int mantissa_bits);
 void tv_params_free(tv_params *params); // slabs and table
 
-// Declare a tensor; *index is its place in the table. Errors: a name or tensor id already taken (TV_INTERNAL / TV_CONFIG with both
-// names), a reduced length over tv_reduced_length_max (TV_CONFIG).
+// Declare a tensor; *index is its place in the table. Errors: a name or tensor id already taken (TV_INTERNAL /
+// TV_CONFIG with both names), a reduced length over tv_reduced_length_max (TV_CONFIG).
 tv_status tv_params_add(tv_params *params, const tv_tensor_spec *spec, int64_t *index);
 
 // Where this process stands and what it needs.
@@ -83,15 +84,19 @@ tv_status tv_params_clear_votes(tv_params *params, void *stream);
 // Invalid trit bytes or exponents outside their window: TV_NUMERIC naming the tensor.
 tv_status tv_params_validate(tv_params *params, void *stream);
 
-// The state as arrays of this rank's share, in host memory, table order: T, E, T_accum, E_accum of each tensor (`training` 0: T and E only;
-// frozen tensors have T and E only). With a host backend the arrays point into the table; otherwise into `staging` (see
-// tv_params_state_staging_bytes), to which the state is copied when copy_out is set, and from which tv_params_state_load copies back.
-// *arrays is malloc'd and owned by the caller; *count entries.
-tv_status tv_params_state(tv_params *params, int full, void *staging, int copy_out, tv_state_array **arrays, int64_t *count);
+// The state as arrays of this rank's share, in host memory, table order: T, E, T_accum, E_accum of each tensor
+// (`full` 0: T and E only, as frozen tensors always). With a host backend the arrays point into the table;
+// otherwise into `staging` (see tv_params_state_staging_bytes), to which the state is copied when copy_out is set, and
+// which holds at least those bytes. *arrays is malloc'd and owned by the caller; *count entries. staging may be NULL
+// with a host backend, or when nothing is copied and only the shapes are wanted (data is then NULL).
+tv_status tv_params_state(tv_params *params, int full, void *staging, int copy_out, tv_state_array **arrays,
+                          int64_t *count);
 size_t tv_params_state_staging_bytes(const tv_params *params, int full);
-// As tv_params_state, but for loading: T and E arrays cover ALL rows (every rank reads them), T_accum and E_accum the own rows. After filling
-// them call tv_params_state_loaded to copy staging to the backend (a no-op for a host backend).
-tv_status tv_params_state_for_load(tv_params *params, int full, void **staging, tv_state_array **arrays, int64_t *count);
+// As tv_params_state, but for loading: T and E arrays cover ALL rows (every rank reads them), T_accum and E_accum the
+// own rows. After filling them call tv_params_state_loaded to copy staging to the backend (a no-op for a host backend).
+// *staging is malloc'd (NULL for a host backend) and owned by the caller, who frees it after tv_params_state_loaded.
+tv_status tv_params_state_for_load(tv_params *params, int full, void **staging, tv_state_array **arrays,
+                                   int64_t *count);
 tv_status tv_params_state_loaded(tv_params *params, const tv_state_array *arrays, int64_t count, void *staging);
 
 #endif

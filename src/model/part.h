@@ -1,8 +1,8 @@
 // A part of the model: five functions over the parameter table.
 //
 // A part sees a tv_unit (tokens, stream, backend), its own buffers and the table; never a rank number, a file or MPI.
-// All parts work in place on the residual stream x [M, D]: forward does x += f(x) (the embedding writes x), backward turns
-// dL/d(output) into dL/d(input) in place and adds its votes into the table's vote buffers.
+// All parts work in place on the residual stream x [M, D]: forward does x += f(x) (the embedding writes x), backward
+// turns dL/d(output) into dL/d(input) in place and adds its votes into the table's vote buffers.
 #ifndef TV_MODEL_PART_H
 #define TV_MODEL_PART_H
 
@@ -30,14 +30,17 @@ typedef struct tv_unit {
     int32_t *fault;             // [1] backend memory, sticky
 } tv_unit;
 
-// Buffers are taken once, here; forward and backward use the stored pointers. `saved` lives from forward to backward; `scratch` is
-// reset before each part's plan, so parts share it: nothing in it survives from one part's call to the next.
+// Buffers are taken once, here; forward and backward use the stored pointers. `saved` lives from forward to backward;
+// `scratch` is reset before each part's plan, so parts share it: nothing in it survives from one part's call to the
+// next.
 typedef struct tv_plan {
     tv_arena saved, scratch;
     int64_t tokens, context; // largest M
     int training;
     const tv_config *config;
-    const tv_params *params;
+    const tv_params *params;        // params->backend is NULL while measuring
+    float *rotary_cos, *rotary_sin; // [context, d/2] of all attention parts: planned by the first of them
+    int has_rotary;
 } tv_plan;
 
 typedef struct tv_part tv_part;
@@ -56,5 +59,11 @@ struct tv_part {
     const tv_part_ops *ops;
     char name[48]; // prefix of its tensors: "block.0.attention"
 };
+
+// Declare tensor "<part's name>.<leaf>": *spec gives shape, scale type and flags; its name and part are filled in here.
+tv_status tv_part_declare(const tv_part *part, tv_params *params, const char *leaf, const tv_tensor_spec *spec,
+                          int64_t *index);
+// Where a part takes what its forward writes: `saved` when a backward follows, else `scratch`.
+tv_arena *tv_plan_keep(tv_plan *plan);
 
 #endif

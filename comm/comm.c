@@ -1,0 +1,222 @@
+// The part of a communicator that every implementation shares: argument checks, the sequence number, the count of wire
+// bytes, agreement.
+#include "comm/comm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/comm_impl.h"
+
+#define AGREE_MESSAGE_BYTES 1024 // the whole record of base/status.h
+
+tv_status tv_comm_new(const tv_comm_ops *ops, int rank, int size, tv_comm **out)
+{
+    *out = NULL;
+    tv_comm *comm = calloc(1, sizeof *comm);
+    unsigned char *scratch = calloc((size_t)size, TV_COMM_SCRATCH_BYTES);
+    if (comm == NULL || scratch == NULL) {
+        free(scratch);
+        free(comm);
+        return TV_FAIL(TV_MEMORY, "no memory for a communicator of %d ranks", size);
+    }
+    comm->ops = ops;
+    comm->rank = rank;
+    comm->size = size;
+    comm->local_size = 1;
+    comm->chunk_items = TV_COMM_CHUNK_ITEMS;
+    comm->scratch = scratch;
+    *out = comm;
+    return TV_OK;
+}
+
+tv_status tv_comm_open(int *argc, char ***argv, tv_comm **out)
+{
+    tv_launcher launcher;
+    *out = NULL;
+    TV_TRY(tv_launcher_detect(&launcher));
+    if (launcher.name == NULL)
+        return tv_comm_open_self(out);
+    return tv_comm_open_mpi(argc, argv, &launcher, out);
+}
+
+void tv_comm_close(tv_comm *comm)
+{
+    if (comm == NULL)
+        return;
+    comm->ops->close(comm);
+    free(comm->scratch);
+    free(comm);
+}
+
+int tv_comm_rank(const tv_comm *comm) { return comm->rank; }
+
+int tv_comm_size(const tv_comm *comm) { return comm->size; }
+
+int tv_comm_local_rank(const tv_comm *comm) { return comm->local_rank; }
+
+int tv_comm_local_size(const tv_comm *comm) { return comm->local_size; }
+
+uint64_t tv_comm_sequence(const tv_comm *comm) { return comm->sequence; }
+
+int64_t tv_comm_wire_bytes(const tv_comm *comm, tv_wire what)
+{
+    return (unsigned)what < TV_WIRE_COUNT ? comm->wire[what] : 0;
+}
+
+void *tv_comm_scratch(tv_comm *comm) { return comm->scratch; }
+
+int64_t tv_comm_item_bytes(tv_comm_item item)
+{
+    static const int64_t bytes[TV_ITEM_COUNT] = {
+        [TV_ITEM_I8] = 1, [TV_ITEM_U32] = 4, [TV_ITEM_I64] = 8, [TV_ITEM_U64] = 8};
+    return bytes[item];
+}
+
+// Every collective starts here: `items` of item_bytes is the payload. The sequence number counts calls, also those that
+// move nothing, so that it is equal on all ranks that ran the same program.
+static tv_status enter(tv_comm *comm, int64_t items, int64_t item_bytes, tv_wire what)
+{
+    int64_t bytes = 0;
+    if (comm->broken)
+        return TV_FAIL(TV_COMM, "rank %d takes no part in collectives any more, because one of them failed",
+                       comm->rank);
+    if ((unsigned)what >= TV_WIRE_COUNT || items < 0 || __builtin_mul_overflow(items, item_bytes, &bytes))
+        return TV_FAIL(TV_INTERNAL, "collective %llu: %lld items of %lld bytes for purpose %d",
+                       (unsigned long long)comm->sequence, (long long)items, (long long)item_bytes, (int)what);
+    comm->sequence++;
+    comm->wire[what] += bytes;
+    return TV_OK;
+}
+
+// Remember that a collective failed: the others may still wait inside it, so this rank must not wait for them in
+// MPI_Finalize.
+static tv_status leave(tv_comm *comm, tv_status st)
+{
+    if (st != TV_OK)
+        comm->broken = 1;
+    return st;
+}
+
+// A failing rank's code is kept by all when it says more than "it failed" to whoever started the program; the exit
+// status of a parallel program is that of whichever rank leaves first.
+static int is_shared_verdict(tv_status code) { return tv_status_exit_code(code) != 1; }
+
+// The lowest failing rank's message to all. message: its own text on that rank.
+static tv_status agree_tell(tv_comm *comm, char message[AGREE_MESSAGE_BYTES], int speaker)
+{
+    comm->wire[TV_WIRE_OTHER] += AGREE_MESSAGE_BYTES;
+    TV_TRY(leave(comm, comm->ops->broadcast(comm, message, AGREE_MESSAGE_BYTES, speaker)));
+    message[AGREE_MESSAGE_BYTES - 1] = '\0';
+    return TV_OK;
+}
+
+tv_status tv_comm_agree(tv_comm *comm, tv_status mine)
+{
+    char message[AGREE_MESSAGE_BYTES] = "";
+    if (mine != TV_OK)
+        snprintf(message, sizeof message, "%s", tv_status_message());
+    if (comm->broken && mine != TV_OK)
+        return mine;
+    // Maxima over the ranks: the code; minus the code, which gives the smallest failing one; and size - rank of those
+    // that failed.
+    int64_t verdict[3] = {mine, mine == TV_OK ? INT64_MIN : -(int64_t)mine,
+                          mine == TV_OK ? 0 : comm->size - comm->rank};
+    tv_status st = tv_comm_max_i64(comm, verdict, 3, TV_WIRE_OTHER);
+    if (st == TV_OK && verdict[2] == 0)
+        return TV_OK;
+    int speaker = comm->size - (int)verdict[2];
+    if (st == TV_OK)
+        st = agree_tell(comm, message, speaker);
+    if (st != TV_OK)
+        return mine == TV_OK ? st : TV_FAIL(mine, "%s (and the other ranks could not be told)", message);
+    if (mine != TV_OK)
+        return mine;
+    int one_code = verdict[0] == -verdict[1];
+    tv_status code = one_code && is_shared_verdict((tv_status)verdict[0]) ? (tv_status)verdict[0] : TV_REMOTE;
+    return TV_FAIL(code, "rank %d: %s", speaker, message);
+}
+
+tv_status tv_comm_barrier(tv_comm *comm)
+{
+    TV_TRY(enter(comm, 0, 1, TV_WIRE_OTHER));
+    return leave(comm, comm->ops->barrier(comm));
+}
+
+tv_status tv_comm_broadcast_bytes(tv_comm *comm, void *data, size_t bytes, int root)
+{
+    if (root < 0 || root >= comm->size)
+        return TV_FAIL(TV_INTERNAL, "broadcast from rank %d of %d", root, comm->size);
+    TV_TRY(enter(comm, (int64_t)bytes, 1, TV_WIRE_OTHER));
+    return bytes == 0 ? TV_OK : leave(comm, comm->ops->broadcast(comm, data, (int64_t)bytes, root));
+}
+
+typedef struct fold_args {
+    void *data;
+    int64_t count;
+    tv_comm_item item;
+    tv_comm_fold how;
+} fold_args;
+
+static tv_status fold(tv_comm *comm, const fold_args *a, tv_wire what)
+{
+    TV_TRY(enter(comm, a->count, tv_comm_item_bytes(a->item), what));
+    return a->count == 0 ? TV_OK : leave(comm, comm->ops->fold(comm, a->data, a->count, a->item, a->how));
+}
+
+tv_status tv_comm_sum_i8(tv_comm *comm, int8_t *data, int64_t count, tv_wire what)
+{
+    return fold(comm, &(fold_args){data, count, TV_ITEM_I8, TV_FOLD_SUM}, what);
+}
+
+tv_status tv_comm_sum_u32(tv_comm *comm, uint32_t *data, int64_t count, tv_wire what)
+{
+    return fold(comm, &(fold_args){data, count, TV_ITEM_U32, TV_FOLD_SUM}, what);
+}
+
+tv_status tv_comm_sum_i64(tv_comm *comm, int64_t *data, int64_t count, tv_wire what)
+{
+    return fold(comm, &(fold_args){data, count, TV_ITEM_I64, TV_FOLD_SUM}, what);
+}
+
+tv_status tv_comm_sum_u64(tv_comm *comm, uint64_t *data, int64_t count, tv_wire what)
+{
+    return fold(comm, &(fold_args){data, count, TV_ITEM_U64, TV_FOLD_SUM}, what);
+}
+
+tv_status tv_comm_max_i64(tv_comm *comm, int64_t *data, int64_t count, tv_wire what)
+{
+    return fold(comm, &(fold_args){data, count, TV_ITEM_I64, TV_FOLD_MAX}, what);
+}
+
+static tv_status reduce_scatter(tv_comm *comm, void *data, int64_t block, tv_comm_item item, tv_wire what)
+{
+    TV_TRY(enter(comm, block, comm->size * tv_comm_item_bytes(item), what));
+    return block == 0 ? TV_OK : leave(comm, comm->ops->reduce_scatter(comm, data, block, item));
+}
+
+tv_status tv_comm_reduce_scatter_i8(tv_comm *comm, int8_t *data, int64_t block, tv_wire what)
+{
+    return reduce_scatter(comm, data, block, TV_ITEM_I8, what);
+}
+
+tv_status tv_comm_reduce_scatter_u32(tv_comm *comm, uint32_t *data, int64_t block, tv_wire what)
+{
+    return reduce_scatter(comm, data, block, TV_ITEM_U32, what);
+}
+
+tv_status tv_comm_all_gather_bytes(tv_comm *comm, void *data, size_t block_bytes, tv_wire what)
+{
+    TV_TRY(enter(comm, (int64_t)block_bytes, comm->size, what));
+    return block_bytes == 0 ? TV_OK : leave(comm, comm->ops->all_gather(comm, data, (int64_t)block_bytes));
+}
+
+tv_status tv_comm_all_gather_v_bytes(tv_comm *comm, void *data, const int64_t *bytes, tv_wire what)
+{
+    int64_t total = 0;
+    for (int r = 0; r < comm->size; r++)
+        if (bytes[r] < 0 || __builtin_add_overflow(total, bytes[r], &total))
+            return TV_FAIL(TV_INTERNAL, "gather: rank %d is to give %lld bytes", r, (long long)bytes[r]);
+    TV_TRY(enter(comm, total, 1, what));
+    return total == 0 ? TV_OK : leave(comm, comm->ops->all_gather_v(comm, data, bytes));
+}

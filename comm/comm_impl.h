@@ -1,0 +1,59 @@
+// What stands behind tv_comm: the struct, the table of an implementation's functions, the launcher. For comm/ and its
+// tests only.
+#ifndef TV_COMM_IMPL_H
+#define TV_COMM_IMPL_H
+
+#include "comm/comm.h"
+
+typedef enum tv_comm_item { TV_ITEM_I8, TV_ITEM_U32, TV_ITEM_I64, TV_ITEM_U64, TV_ITEM_COUNT } tv_comm_item;
+typedef enum tv_comm_fold { TV_FOLD_SUM, TV_FOLD_MAX, TV_FOLD_COUNT } tv_comm_fold;
+
+// An implementation. comm.c has checked the arguments: counts are positive, roots are ranks. Semantics as in comm.h,
+// all in place.
+typedef struct tv_comm_ops {
+    void (*close)(tv_comm *comm); // frees comm->state; with comm->broken set it must not wait for other ranks
+    tv_status (*barrier)(tv_comm *comm);
+    tv_status (*broadcast)(tv_comm *comm, void *data, int64_t bytes, int root);
+    tv_status (*fold)(tv_comm *comm, void *data, int64_t count, tv_comm_item item, tv_comm_fold how);
+    tv_status (*reduce_scatter)(tv_comm *comm, void *data, int64_t block, tv_comm_item item);
+    tv_status (*all_gather)(tv_comm *comm, void *data, int64_t block_bytes);
+    tv_status (*all_gather_v)(tv_comm *comm, void *data, const int64_t *bytes);
+} tv_comm_ops;
+
+#define TV_COMM_SCRATCH_BYTES 64               // a rank; guard records and hashes are gathered there
+#define TV_COMM_CHUNK_ITEMS ((int64_t)1 << 30) // well inside int, also after a library added a few counts
+
+struct tv_comm {
+    const tv_comm_ops *ops;
+    void *state; // the implementation's
+    int rank, size, local_rank, local_size;
+    int broken;          // a collective failed or was spoilt here: this rank must not enter another one
+    int64_t chunk_items; // largest count of one call into the library; larger exchanges are cut. Tests make it small
+    uint64_t sequence;
+    int64_t wire[TV_WIRE_COUNT];
+    unsigned char *scratch; // size * TV_COMM_SCRATCH_BYTES
+};
+
+extern const tv_comm_ops tv_comm_self_ops;
+
+// Bytes of one item.
+int64_t tv_comm_item_bytes(tv_comm_item item);
+// A communicator of `size` ranks without state, chunk_items at its default. TV_MEMORY.
+tv_status tv_comm_new(const tv_comm_ops *ops, int rank, int size, tv_comm **out);
+// The gathered 64-byte places of all ranks (rank r's at r * bytes for a gather of `bytes` a rank). Valid until the next
+// use.
+void *tv_comm_scratch(tv_comm *comm);
+
+// What the environment says of how this process was started.
+typedef struct tv_launcher {
+    const char *name; // "mpirun", "pmi" ...; NULL when nobody launched it
+    int64_t size;     // ranks that were started; 0 when the launcher does not say
+} tv_launcher;
+
+// Local. TV_COMM when srun started several tasks without PMI, where each would take itself for the only rank.
+tv_status tv_launcher_detect(tv_launcher *out);
+// Collective. MPI_Init_thread and a duplicate of the world; fails when MPI sees another number of ranks than the
+// launcher started.
+tv_status tv_comm_open_mpi(int *argc, char ***argv, const tv_launcher *launcher, tv_comm **out);
+
+#endif

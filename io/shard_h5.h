@@ -1,0 +1,34 @@
+// One shard: a serial HDF5 file with a dataset /group/name/part for each array of which it holds rows.
+//
+// Only io/shard_h5*.c see hdf5.h. The library is not thread-safe: one thread at a time.
+#ifndef TV_IO_SHARD_H5_H
+#define TV_IO_SHARD_H5_H
+
+#include <stdint.h>
+
+#include "base/state.h"
+#include "base/status.h"
+
+#define TV_SHARD_CHUNK_BYTES ((int64_t)4 << 20) // larger blocks are cut into equal chunks of about this size
+
+// Local. Creates `path` (it must not exist) with the blocks [first_row, first_row + count) of these arrays, checks
+// every step, syncs it to disk and drops it from the page cache, so that a reader sees what the disk holds. A full disk
+// is an ordinary error (TV_IO).
+tv_status tv_shard_write(const char *path, const tv_state_array *arrays, int64_t count);
+
+typedef struct tv_shard tv_shard;
+// Local. Opens a shard for reading (TV_CHECKPOINT when it is none).
+tv_status tv_shard_open(const char *path, tv_shard **out);
+void tv_shard_close(tv_shard *shard);
+
+// Rows [skip, skip + count) of the dataset of `array`, which must have block_rows rows.
+typedef struct tv_shard_rows {
+    const tv_state_array *array; // name, part, group, dtype, cols
+    int64_t block_rows, skip, count;
+    void *data; // count * cols items
+} tv_shard_rows;
+// Local. Refuses (TV_CHECKPOINT, naming the file and object) soft and external links, external storage, virtual
+// datasets, any filter but fletcher32, and a type or shape other than the expected one.
+tv_status tv_shard_read(tv_shard *shard, const tv_shard_rows *rows);
+
+#endif

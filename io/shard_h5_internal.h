@@ -1,0 +1,29 @@
+// What the .c files of the shard share; not for others.
+#ifndef TV_IO_SHARD_H5_INTERNAL_H
+#define TV_IO_SHARD_H5_INTERNAL_H
+
+#include <hdf5.h>
+
+#include "base/status.h"
+#include "base/tensor.h"
+
+// Local. No plugins, no messages on stderr. Once a process; TV_IO when the library does not start.
+tv_status tv_h5_start(void);
+// Local. TV_FAIL with `what`, the path and the first and last description of HDF5's error stack.
+tv_status tv_h5_fail(tv_status code, const char *path, const char *what);
+// Little-endian file type and native memory type of a dtype.
+hid_t tv_h5_file_type(tv_dtype dtype);
+hid_t tv_h5_memory_type(tv_dtype dtype);
+
+// A descriptor that HDF5 writes through. After the first failed write nothing more is written and HDF5 is told that all
+// is well: the library does not survive a file that it cannot close (it leaves the file open and crashes when it ends).
+// `error` is the errno.
+typedef struct tv_h5_sink {
+    int fd;
+    int error;
+} tv_h5_sink;
+// Local. An access property list that makes H5Fcreate write to the sink (the name given to it does not matter); < 0 on
+// failure.
+hid_t tv_h5_sink_access(tv_h5_sink *sink);
+
+#endif

@@ -1,0 +1,139 @@
+// Causal attention, forward. An item is one window and head; its queries go in blocks, whose weights lie in scratch.
+#include "kernels/cpu/cpu_attention.h"
+#include "kernels/cpu/cpu_rows.h"
+#include "kernels/cpu/cpu_threads.h"
+
+// Scratch of one head.
+typedef struct buffers {
+    void *k_panels, *a_panel;
+    float *v;                // [context, channels]
+    float *k_scale, *v_scale; // [context]
+    int32_t *sums;           // [TV_GEMM_MR, keys]
+    float *weights;          // [TV_QUERY_BLOCK, keys]
+    float *out;              // [TV_CHAIN_ROWS, channels]
+    float inverse[TV_QUERY_BLOCK]; // 1 / l
+} buffers;
+
+typedef struct job {
+    const tv_attention_args *args;
+    tv_head_shape shape;
+} job;
+
+static size_t carve_buffers(const tv_head_shape *shape, char *base, buffers *b)
+{
+    tv_carve carve = {.base = base};
+    b->k_panels = TV_ISA_NAME(tv_carve_panels)(&carve, shape);
+    b->a_panel = TV_ISA_NAME(tv_carve_take)(&carve, TV_GEMM_PACK_ROWS * TV_GEMM_DEPTH, TV_GEMM_ITEM_BYTES);
+    b->v = TV_ISA_NAME(tv_carve_take)(&carve, shape->context * shape->channels, sizeof(float));
+    b->k_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->context, sizeof(float));
+    b->v_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->context, sizeof(float));
+    b->sums = TV_ISA_NAME(tv_carve_take)(&carve, TV_GEMM_MR * shape->keys, sizeof(int32_t));
+    b->weights = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(float));
+    b->out = TV_ISA_NAME(tv_carve_take)(&carve, TV_CHAIN_ROWS * shape->channels, sizeof(float));
+    return carve.used;
+}
+
+// Scores of query i, from its integer products, become its weights e_j s_v[j] and 1 / l. Weights of later keys, up to `last`, are 0.
+static float query_weights(const job *j, const buffers *b, int64_t query, int64_t i, int64_t last, const int32_t *restrict sums,
+                           float *restrict weights)
+{
+    const tv_attention_args *a = j->args;
+    int64_t count = i + 1;
+    float c = a->q_scale[query] * j->shape.inv_sqrt, lane[TV_LANES] = {0};
+    for (int64_t k = 0; k < count; k++)
+        weights[k] = (float)sums[k] * (c * b->k_scale[k]);
+    float top = tv_row_max(weights, count) + 0.0f;
+    for (int64_t k = 0; k < count; k++)
+        weights[k] = tv_exp(weights[k] - top);
+    tv_lanes_add(lane, weights, count);
+    for (int64_t k = 0; k < count; k++)
+        weights[k] = weights[k] * b->v_scale[k];
+    for (int64_t k = count; k < last; k++)
+        weights[k] = 0.0f;
+    float norm = tv_lanes_combine(lane);
+    if (a->top != NULL)
+        a->top[query] = top;
+    if (a->norm != NULL)
+        a->norm[query] = norm;
+    return 1.0f / norm;
+}
+
+// Weights of the queries [first, last) of a head.
+static void block_weights(const job *j, buffers *b, int64_t item, int64_t first, int64_t last)
+{
+    const tv_head_shape *shape = &j->shape;
+    for (int64_t row = first; row < last; row += TV_GEMM_MR) {
+        int64_t end = row + TV_GEMM_MR < last ? row + TV_GEMM_MR : last;
+        const tv_head_product product = {.shape = shape,
+                                         .x8 = j->args->q,
+                                         .item = item,
+                                         .first = row,
+                                         .last = end,
+                                         .panels = b->k_panels,
+                                         .a_panel = b->a_panel,
+                                         .sums = b->sums};
+        TV_ISA_NAME(tv_head_product_run)(&product);
+        for (int64_t i = row; i < end; i++)
+            b->inverse[i - first] = query_weights(j, b, item + i * shape->heads, i, last, b->sums + (i - row) * shape->keys,
+                                                  b->weights + (i - first) * shape->keys);
+    }
+    for (int64_t r = last - first; r % TV_CHAIN_ROWS != 0; r++)
+        memset(b->weights + r * shape->keys, 0, (size_t)last * sizeof(float));
+}
+
+// Outputs of the same queries.
+static void block_outputs(const job *j, const buffers *b, int64_t item, int64_t first, int64_t last)
+{
+    const tv_head_shape *shape = &j->shape;
+    for (int64_t group = first; group < last; group += TV_CHAIN_ROWS) {
+        int64_t end = group + TV_CHAIN_ROWS < last ? group + TV_CHAIN_ROWS : last;
+        const tv_chain chain = {.w = b->weights + (group - first) * shape->keys,
+                                .row_stride = shape->keys,
+                                .step_stride = 1,
+                                .steps = end,
+                                .x = b->v,
+                                .out = b->out,
+                                .channels = shape->channels};
+        memset(b->out, 0, (size_t)(TV_CHAIN_ROWS * shape->channels) * sizeof(float));
+        TV_ISA_NAME(tv_chain_run)(&chain);
+        for (int64_t i = group; i < end; i++) {
+            float *restrict out = j->args->out + (item + i * shape->heads) * shape->width, inverse = b->inverse[i - first];
+            const float *restrict sum = b->out + (i - group) * shape->channels;
+            for (int64_t c = 0; c < shape->width; c++)
+                out[c] = sum[c] * inverse;
+        }
+    }
+}
+
+static void run_heads(const void *args, int64_t begin, int64_t end, int thread)
+{
+    const job *j = args;
+    const tv_head_shape *shape = &j->shape;
+    buffers b;
+    carve_buffers(shape, tv_cpu_scratch(thread), &b);
+    for (int64_t index = begin; index < end; index++) {
+        int64_t item = index / shape->heads * shape->context * shape->heads + index % shape->heads;
+        TV_ISA_NAME(tv_head_pack)(shape, j->args->k, item, b.k_panels);
+        TV_ISA_NAME(tv_head_floats)(shape, j->args->v, item, b.v);
+        TV_ISA_NAME(tv_head_gather)(shape, j->args->k_scale, item, b.k_scale);
+        TV_ISA_NAME(tv_head_gather)(shape, j->args->v_scale, item, b.v_scale);
+        for (int64_t first = 0; first < shape->context; first += TV_QUERY_BLOCK) {
+            int64_t last = first + TV_QUERY_BLOCK < shape->context ? first + TV_QUERY_BLOCK : shape->context;
+            block_weights(j, &b, item, first, last);
+            block_outputs(j, &b, item, first, last);
+        }
+    }
+}
+
+tv_status TV_ISA_NAME(attention)(const tv_attention_args *args, void *stream)
+{
+    if (args->tokens <= 0 || args->heads <= 0 || args->width <= 0 || args->context <= 0)
+        return TV_OK;
+    if (!TV_ISA_NAME(tv_head_fits)(args->width))
+        return attention_ref(args, stream);
+    const job j = {.args = args, .shape = TV_ISA_NAME(tv_head_shape_of)(args->heads, args->context, args->width)};
+    buffers b;
+    TV_TRY(tv_cpu_scratch_reserve(carve_buffers(&j.shape, NULL, &b)));
+    tv_cpu_for(args->tokens / args->context * args->heads, args->context * args->context, run_heads, &j);
+    return TV_OK;
+}

@@ -1,0 +1,206 @@
+// Causal attention, backward. An item is one window and head. Blocks of queries come in ascending order: each gives its own rows of dq,
+// and one stretch of the chains of dk and dv, whose sums wait in scratch.
+#include "kernels/cpu/cpu_attention.h"
+#include "kernels/cpu/cpu_rows.h"
+#include "kernels/cpu/cpu_threads.h"
+
+// Scratch of one head.
+typedef struct buffers {
+    void *k_panels, *v_panels, *a_panel;
+    float *q, *k, *g;          // [context, channels]
+    float *dk, *dv;            // [context + TV_CHAIN_ROWS, channels]
+    float *k_scale, *v_scale;  // [context]
+    int32_t *sums;             // [2, TV_GEMM_MR, keys]: q k, then g v
+    float *to_q, *to_k, *to_v; // [TV_QUERY_BLOCK, keys]: weights of the three chains
+    float *dq;                 // [TV_CHAIN_ROWS, channels]
+} buffers;
+
+typedef struct job {
+    const tv_attention_backward_args *args;
+    tv_head_shape shape;
+} job;
+
+static size_t carve_buffers(const tv_head_shape *shape, char *base, buffers *b)
+{
+    tv_carve carve = {.base = base};
+    int64_t rows = shape->context * shape->channels, more = TV_CHAIN_ROWS * shape->channels;
+    b->k_panels = TV_ISA_NAME(tv_carve_panels)(&carve, shape);
+    b->v_panels = TV_ISA_NAME(tv_carve_panels)(&carve, shape);
+    b->a_panel = TV_ISA_NAME(tv_carve_take)(&carve, TV_GEMM_PACK_ROWS * TV_GEMM_DEPTH, TV_GEMM_ITEM_BYTES);
+    b->q = TV_ISA_NAME(tv_carve_take)(&carve, rows, sizeof(float));
+    b->k = TV_ISA_NAME(tv_carve_take)(&carve, rows, sizeof(float));
+    b->g = TV_ISA_NAME(tv_carve_take)(&carve, rows, sizeof(float));
+    b->dk = TV_ISA_NAME(tv_carve_take)(&carve, rows + more, sizeof(float));
+    b->dv = TV_ISA_NAME(tv_carve_take)(&carve, rows + more, sizeof(float));
+    b->k_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->context, sizeof(float));
+    b->v_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->context, sizeof(float));
+    b->sums = TV_ISA_NAME(tv_carve_take)(&carve, 2 * TV_GEMM_MR * shape->keys, sizeof(int32_t));
+    b->to_q = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(float));
+    b->to_k = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(float));
+    b->to_v = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(float));
+    b->dq = TV_ISA_NAME(tv_carve_take)(&carve, more, sizeof(float));
+    return carve.used;
+}
+
+// Query i of a block: where its rows of the buffers lie.
+typedef struct query {
+    int64_t token;        // [M, H] index
+    int64_t count, width; // keys it sees; items of a row that the chains read
+    const int32_t *qk, *gv;
+    float *to_q, *to_k, *to_v;
+} query;
+
+// The chains' weights of one query. Before the last loop to_v holds p and to_k holds dp.
+static void query_weights(const job *j, const buffers *b, const query *at)
+{
+    const tv_attention_backward_args *a = j->args;
+    const int32_t *restrict qk = at->qk, *restrict gv = at->gv;
+    float *restrict to_q = at->to_q, *restrict to_k = at->to_k, *restrict to_v = at->to_v;
+    float c = a->q_scale[at->token] * j->shape.inv_sqrt, s_g = a->g_scale[at->token];
+    float top = a->top[at->token], inverse = 1.0f / a->norm[at->token];
+    for (int64_t k = 0; k < at->count; k++) {
+        to_v[k] = tv_exp((float)qk[k] * (c * b->k_scale[k]) - top) * inverse;
+        to_k[k] = (float)gv[k] * (s_g * b->v_scale[k]);
+    }
+    float delta = tv_row_dot(to_v, to_k, at->count);
+    for (int64_t k = 0; k < at->count; k++) {
+        float p = to_v[k], ds = p * (to_k[k] - delta);
+        to_q[k] = ds * b->k_scale[k];
+        to_k[k] = ds * c;
+        to_v[k] = p * s_g;
+    }
+    for (int64_t k = at->count; k < at->width; k++)
+        to_q[k] = to_k[k] = to_v[k] = 0.0f;
+}
+
+// Weights of the queries [first, last) of a head.
+static void block_weights(const job *j, const buffers *b, int64_t item, int64_t first, int64_t last)
+{
+    const tv_head_shape *shape = &j->shape;
+    for (int64_t row = first; row < last; row += TV_GEMM_MR) {
+        int64_t end = row + TV_GEMM_MR < last ? row + TV_GEMM_MR : last;
+        tv_head_product product = {.shape = shape,
+                                   .x8 = j->args->q,
+                                   .item = item,
+                                   .first = row,
+                                   .last = end,
+                                   .panels = b->k_panels,
+                                   .a_panel = b->a_panel,
+                                   .sums = b->sums};
+        TV_ISA_NAME(tv_head_product_run)(&product);
+        product.x8 = j->args->g;
+        product.panels = b->v_panels;
+        product.sums = b->sums + TV_GEMM_MR * shape->keys;
+        TV_ISA_NAME(tv_head_product_run)(&product);
+        for (int64_t i = row; i < end; i++) {
+            int64_t sums = (i - row) * shape->keys, weights = (i - first) * shape->keys;
+            const query at = {.token = item + i * shape->heads,
+                              .count = i + 1,
+                              .width = last + TV_CHAIN_ROWS,
+                              .qk = b->sums + sums,
+                              .gv = product.sums + sums,
+                              .to_q = b->to_q + weights,
+                              .to_k = b->to_k + weights,
+                              .to_v = b->to_v + weights};
+            query_weights(j, b, &at);
+        }
+    }
+    for (int64_t r = last - first; r % TV_CHAIN_ROWS != 0; r++)
+        memset(b->to_q + r * shape->keys, 0, (size_t)last * sizeof(float));
+}
+
+// dq of the same queries: chains over keys.
+static void block_queries(const job *j, const buffers *b, int64_t item, int64_t first, int64_t last)
+{
+    const tv_head_shape *shape = &j->shape;
+    for (int64_t group = first; group < last; group += TV_CHAIN_ROWS) {
+        int64_t end = group + TV_CHAIN_ROWS < last ? group + TV_CHAIN_ROWS : last;
+        const tv_chain chain = {.w = b->to_q + (group - first) * shape->keys,
+                                .row_stride = shape->keys,
+                                .step_stride = 1,
+                                .steps = end,
+                                .x = b->k,
+                                .out = b->dq,
+                                .channels = shape->channels};
+        memset(b->dq, 0, (size_t)(TV_CHAIN_ROWS * shape->channels) * sizeof(float));
+        TV_ISA_NAME(tv_chain_run)(&chain);
+        for (int64_t i = group; i < end; i++) {
+            float *restrict dq = j->args->dq + (item + i * shape->heads) * shape->width;
+            const float *restrict sum = b->dq + (i - group) * shape->channels;
+            for (int64_t c = 0; c < shape->width; c++)
+                dq[c] = shape->inv_sqrt * sum[c];
+        }
+    }
+}
+
+// This block's stretch of the chains of dk and dv: rows are keys, steps are queries, from the first that sees the key.
+static void block_keys(const job *j, const buffers *b, int64_t first, int64_t last)
+{
+    const tv_head_shape *shape = &j->shape;
+    for (int64_t key = 0; key < last; key += TV_CHAIN_ROWS) {
+        int64_t skip = key > first ? key - first : 0;
+        tv_chain chain = {.w = b->to_k + skip * shape->keys + key,
+                          .row_stride = 1,
+                          .step_stride = shape->keys,
+                          .steps = last - first - skip,
+                          .x = b->q + (first + skip) * shape->channels,
+                          .out = b->dk + key * shape->channels,
+                          .channels = shape->channels};
+        TV_ISA_NAME(tv_chain_run)(&chain);
+        chain.w = b->to_v + skip * shape->keys + key;
+        chain.x = b->g + (first + skip) * shape->channels;
+        chain.out = b->dv + key * shape->channels;
+        TV_ISA_NAME(tv_chain_run)(&chain);
+    }
+}
+
+static void load_head(const job *j, const buffers *b, int64_t item)
+{
+    const tv_head_shape *shape = &j->shape;
+    size_t sums = (size_t)((shape->context + TV_CHAIN_ROWS) * shape->channels) * sizeof(float);
+    TV_ISA_NAME(tv_head_pack)(shape, j->args->k, item, b->k_panels);
+    TV_ISA_NAME(tv_head_pack)(shape, j->args->v, item, b->v_panels);
+    TV_ISA_NAME(tv_head_floats)(shape, j->args->q, item, b->q);
+    TV_ISA_NAME(tv_head_floats)(shape, j->args->k, item, b->k);
+    TV_ISA_NAME(tv_head_floats)(shape, j->args->g, item, b->g);
+    TV_ISA_NAME(tv_head_gather)(shape, j->args->k_scale, item, b->k_scale);
+    TV_ISA_NAME(tv_head_gather)(shape, j->args->v_scale, item, b->v_scale);
+    memset(b->dk, 0, sums);
+    memset(b->dv, 0, sums);
+}
+
+static void run_heads(const void *args, int64_t begin, int64_t end, int thread)
+{
+    const job *j = args;
+    const tv_head_shape *shape = &j->shape;
+    buffers b;
+    carve_buffers(shape, tv_cpu_scratch(thread), &b);
+    for (int64_t index = begin; index < end; index++) {
+        int64_t item = index / shape->heads * shape->context * shape->heads + index % shape->heads;
+        load_head(j, &b, item);
+        for (int64_t first = 0; first < shape->context; first += TV_QUERY_BLOCK) {
+            int64_t last = first + TV_QUERY_BLOCK < shape->context ? first + TV_QUERY_BLOCK : shape->context;
+            block_weights(j, &b, item, first, last);
+            block_queries(j, &b, item, first, last);
+            block_keys(j, &b, first, last);
+        }
+        for (int64_t i = 0; i < shape->context; i++) {
+            int64_t at = (item + i * shape->heads) * shape->width;
+            memcpy(j->args->dk + at, b.dk + i * shape->channels, (size_t)shape->width * sizeof(float));
+            memcpy(j->args->dv + at, b.dv + i * shape->channels, (size_t)shape->width * sizeof(float));
+        }
+    }
+}
+
+tv_status TV_ISA_NAME(attention_backward)(const tv_attention_backward_args *args, void *stream)
+{
+    if (args->tokens <= 0 || args->heads <= 0 || args->width <= 0 || args->context <= 0)
+        return TV_OK;
+    if (!TV_ISA_NAME(tv_head_fits)(args->width))
+        return attention_backward_ref(args, stream);
+    const job j = {.args = args, .shape = TV_ISA_NAME(tv_head_shape_of)(args->heads, args->context, args->width)};
+    buffers b;
+    TV_TRY(tv_cpu_scratch_reserve(carve_buffers(&j.shape, NULL, &b)));
+    tv_cpu_for(args->tokens / args->context * args->heads, args->context * args->context * 3, run_heads, &j);
+    return TV_OK;
+}

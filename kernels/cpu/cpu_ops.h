@@ -1,0 +1,43 @@
+// The overridden ops of each instruction set, by the contract of kernels/kernels.h. Ops that are not listed are ref's.
+#ifndef TV_KERNELS_CPU_OPS_H
+#define TV_KERNELS_CPU_OPS_H
+
+#include "kernels/kernels.h"
+#include "kernels/ref/ref_ops.h"
+
+// X(op, type of its arguments)
+#define TV_CPU_OPS(X)                                                                                                  \
+    X(unpack, tv_pack_args)                                                                                            \
+    X(decode, tv_decode_args)                                                                                          \
+    X(quantize_rows, tv_quantize_rows_args)                                                                            \
+    X(quantize_rows2, tv_quantize_rows2_args)                                                                          \
+    X(quantize_channels, tv_quantize_channels_args)                                                                    \
+    X(quantize_channels2, tv_quantize_channels2_args)                                                                  \
+    X(gemm, tv_gemm_args)                                                                                              \
+    X(gemm_vote, tv_gemm_vote_args)                                                                                    \
+    X(embed, tv_embed_args)                                                                                            \
+    X(embed_vote, tv_embed_vote_args)                                                                                  \
+    X(trigram, tv_trigram_args)                                                                                        \
+    X(trigram_backward, tv_trigram_args)                                                                               \
+    X(norm, tv_norm_args)                                                                                              \
+    X(norm_backward, tv_norm_backward_args)                                                                            \
+    X(rotary, tv_rotary_args)                                                                                          \
+    X(attention, tv_attention_args)                                                                                    \
+    X(attention_backward, tv_attention_backward_args)                                                                  \
+    X(gate, tv_gate_args)                                                                                              \
+    X(gate_backward, tv_gate_backward_args)                                                                            \
+    X(xent, tv_xent_args)                                                                                              \
+    X(row_sum, tv_row_sum_args)                                                                                        \
+    X(add, tv_add_args)                                                                                                \
+    X(fill, tv_fill_args)                                                                                              \
+    X(ballot_histogram, tv_ballot_args)                                                                                \
+    X(ballot, tv_ballot_args)                                                                                          \
+    X(ballot_e, tv_ballot_e_args)
+
+#define TV_CPU_DECLARE(op, args_type)                                                                                  \
+    tv_status op##_avx512(const args_type *, void *stream);                                                            \
+    tv_status op##_avx2(const args_type *, void *stream);
+TV_CPU_OPS(TV_CPU_DECLARE)
+#undef TV_CPU_DECLARE
+
+#endif

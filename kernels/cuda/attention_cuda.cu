@@ -1,0 +1,205 @@
+// Causal attention, forward and backward. A block owns one window and head; a warp owns a query (forward, dq) or a key (dk, dv).
+//
+// A lane scores keys lane, lane + 32, ..., which is the lane order of sum32; the float chains run over keys (queries) in order, each lane
+// holding the channels lane, lane + 32, ... in registers. Shared memory: a row of `context` floats a warp (forward), one float a
+// query for delta (backward). Head width at most 32 * CHAINS.
+#include "kernels/cuda/cuda_common.cuh"
+#include "kernels/cuda/cuda_ops.h"
+
+#define WARPS 8
+#define CHAINS 8
+#define SHARED_MAX (200 * 1024)
+
+// One window and head: token i of the window is item first + i heads of [M, H].
+typedef struct head_view {
+    int64_t first, heads, width, context;
+    float inv_sqrt;
+} head_view;
+
+__device__ static head_view head_at(int64_t heads, int64_t width, int64_t context)
+{
+    int64_t window = blockIdx.x / heads, head = blockIdx.x % heads;
+    head_view v = {window * context * heads + head, heads, width, context, 1.0f / sqrtf((float)width)};
+    return v;
+}
+
+__device__ static inline int64_t item(const head_view &v, int64_t i) { return v.first + i * v.heads; }
+
+__device__ static int dot(const int8_t *a, const int8_t *b, int64_t width)
+{
+    int sum = 0;
+    if (width % 4 == 0) {
+        for (int64_t c = 0; c < width; c += 4)
+            sum = __dp4a(*(const int *)(a + c), *(const int *)(b + c), sum);
+    } else {
+        for (int64_t c = 0; c < width; c++)
+            sum += (int)a[c] * b[c];
+    }
+    return sum;
+}
+
+// acc[n] of channel lane + 32 n: one link of its chain.
+__device__ static inline void chain(float *acc, float weight, const int8_t *row, int64_t width)
+{
+    int lane = tv_warp_lane();
+#pragma unroll
+    for (int n = 0; n < CHAINS; n++)
+        if (lane + 32 * n < width)
+            acc[n] = fmaf(weight, (float)row[lane + 32 * n], acc[n]);
+}
+
+__device__ static inline void store_chains(const float *acc, float factor, float *out, int64_t width)
+{
+    int lane = tv_warp_lane();
+#pragma unroll
+    for (int n = 0; n < CHAINS; n++)
+        if (lane + 32 * n < width)
+            out[lane + 32 * n] = factor * acc[n];
+}
+
+__device__ static void forward_query(const tv_attention_args &a, const head_view &v, int64_t i, float *e)
+{
+    int lane = tv_warp_lane();
+    int64_t qi = item(v, i);
+    float c = a.q_scale[qi] * v.inv_sqrt, top = tv_bits_float(0xFF800000u), sum = 0.0f, acc[CHAINS] = {0};
+    for (int64_t j = lane; j <= i; j += TV_WARP) {
+        int64_t kj = item(v, j);
+        e[j] = (float)dot(a.q + qi * v.width, a.k + kj * v.width, v.width) * (c * a.k_scale[kj]);
+        top = e[j] > top ? e[j] : top;
+    }
+    top = tv_warp_max_float(top) + 0.0f;
+    for (int64_t j = lane; j <= i; j += TV_WARP) {
+        e[j] = tv_exp(e[j] - top);
+        sum += e[j];
+    }
+    sum = tv_warp_combine(sum);
+    __syncwarp();
+    for (int64_t j = 0; j <= i; j++) {
+        int64_t vj = item(v, j);
+        chain(acc, e[j] * a.v_scale[vj], a.v + vj * v.width, v.width);
+    }
+    store_chains(acc, 1.0f / sum, a.out + qi * v.width, v.width);
+    __syncwarp();
+    if (lane == 0 && a.top)
+        a.top[qi] = top;
+    if (lane == 0 && a.norm)
+        a.norm[qi] = sum;
+}
+
+__global__ static void attention_kernel(tv_attention_args a)
+{
+    extern __shared__ float rows[];
+    head_view v = head_at(a.heads, a.width, a.context);
+    int warps = blockDim.x / TV_WARP, warp = threadIdx.x / TV_WARP;
+    for (int64_t i = warp; i < a.context; i += warps)
+        forward_query(a, v, i, rows + warp * a.context);
+}
+
+// Warps of a block so that their rows fit into shared memory; 0 when not even one does.
+static int warps_for(int64_t context)
+{
+    int64_t fit = SHARED_MAX / (context * (int64_t)sizeof(float));
+    return fit > WARPS ? WARPS : (int)fit;
+}
+
+static tv_status check(int64_t width, int64_t context)
+{
+    if (width > 32 * CHAINS)
+        return TV_FAIL(TV_BACKEND, "heads of width %lld: the cuda backend takes at most %d; use more heads", (long long)width, 32 * CHAINS);
+    if (warps_for(context) < 1)
+        return TV_FAIL(TV_BACKEND, "context %lld: the cuda backend takes at most %d", (long long)context, SHARED_MAX / 4);
+    return TV_OK;
+}
+
+extern "C" tv_status attention_cuda(const tv_attention_args *a, void *stream)
+{
+    if (!a->tokens || !a->heads || !a->width || !a->context)
+        return TV_OK;
+    TV_TRY(check(a->width, a->context));
+    int warps = warps_for(a->context);
+    size_t bytes = (size_t)warps * (size_t)a->context * sizeof(float);
+    TV_CUDA_TRY(cudaFuncSetAttribute(attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+    attention_kernel<<<(unsigned)(a->tokens / a->context * a->heads), warps * TV_WARP, bytes, tv_cuda_stream(stream)>>>(*a);
+    TV_CUDA_LAUNCHED("attention");
+}
+
+// p and dp of one (query, key) pair.
+typedef struct pair_weights {
+    float p, dp;
+} pair_weights;
+
+__device__ static pair_weights weigh(const tv_attention_backward_args &a, const head_view &v, int64_t qi, int64_t kj)
+{
+    float c = a.q_scale[qi] * v.inv_sqrt;
+    float score = (float)dot(a.q + qi * v.width, a.k + kj * v.width, v.width) * (c * a.k_scale[kj]);
+    pair_weights w;
+    w.p = tv_exp(score - a.top[qi]) * (1.0f / a.norm[qi]);
+    w.dp = (float)dot(a.g + qi * v.width, a.v + kj * v.width, v.width) * (a.g_scale[qi] * a.v_scale[kj]);
+    return w;
+}
+
+// delta and dq of query i.
+__device__ static void backward_query(const tv_attention_backward_args &a, const head_view &v, int64_t i, float *delta)
+{
+    int lane = tv_warp_lane();
+    int64_t qi = item(v, i);
+    float sum = 0.0f, acc[CHAINS] = {0};
+    for (int64_t j = lane; j <= i; j += TV_WARP) {
+        pair_weights w = weigh(a, v, qi, item(v, j));
+        sum = fmaf(w.p, w.dp, sum);
+    }
+    sum = tv_warp_combine(sum);
+    for (int64_t j0 = 0; j0 <= i; j0 += TV_WARP) {
+        int64_t j = j0 + lane <= i ? j0 + lane : i;
+        pair_weights w = weigh(a, v, qi, item(v, j));
+        float to_q = (w.p * (w.dp - sum)) * a.k_scale[item(v, j)];
+        for (int l = 0; l < TV_WARP && j0 + l <= i; l++)
+            chain(acc, __shfl_sync(0xFFFFFFFFu, to_q, l), a.k + item(v, j0 + l) * v.width, v.width);
+    }
+    store_chains(acc, v.inv_sqrt, a.dq + qi * v.width, v.width);
+    if (lane == 0)
+        delta[i] = sum;
+}
+
+// dk and dv of key j: chains over the queries j .. T-1.
+__device__ static void backward_key(const tv_attention_backward_args &a, const head_view &v, int64_t j, const float *delta)
+{
+    int lane = tv_warp_lane();
+    int64_t kj = item(v, j);
+    float dk[CHAINS] = {0}, dv[CHAINS] = {0};
+    for (int64_t i0 = j; i0 < v.context; i0 += TV_WARP) {
+        int64_t i = i0 + lane < v.context ? i0 + lane : v.context - 1, qi = item(v, i);
+        pair_weights w = weigh(a, v, qi, kj);
+        float to_k = (w.p * (w.dp - delta[i])) * (a.q_scale[qi] * v.inv_sqrt), to_v = w.p * a.g_scale[qi];
+        for (int l = 0; l < TV_WARP && i0 + l < v.context; l++) {
+            int64_t row = item(v, i0 + l) * v.width;
+            chain(dk, __shfl_sync(0xFFFFFFFFu, to_k, l), a.q + row, v.width);
+            chain(dv, __shfl_sync(0xFFFFFFFFu, to_v, l), a.g + row, v.width);
+        }
+    }
+    store_chains(dk, 1.0f, a.dk + kj * v.width, v.width);
+    store_chains(dv, 1.0f, a.dv + kj * v.width, v.width);
+}
+
+__global__ static void attention_backward_kernel(tv_attention_backward_args a)
+{
+    extern __shared__ float delta[];
+    head_view v = head_at(a.heads, a.width, a.context);
+    int warps = blockDim.x / TV_WARP, warp = threadIdx.x / TV_WARP;
+    for (int64_t i = warp; i < a.context; i += warps)
+        backward_query(a, v, i, delta);
+    __syncthreads();
+    for (int64_t j = warp; j < a.context; j += warps)
+        backward_key(a, v, j, delta);
+}
+
+extern "C" tv_status attention_backward_cuda(const tv_attention_backward_args *a, void *stream)
+{
+    if (!a->tokens || !a->heads || !a->width || !a->context)
+        return TV_OK;
+    TV_TRY(check(a->width, a->context));
+    size_t bytes = (size_t)a->context * sizeof(float);
+    TV_CUDA_TRY(cudaFuncSetAttribute(attention_backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+    attention_backward_kernel<<<(unsigned)(a->tokens / a->context * a->heads), WARPS * TV_WARP, bytes, tv_cuda_stream(stream)>>>(*a);
+    TV_CUDA_LAUNCHED("attention_backward");
+}

@@ -1,0 +1,51 @@
+// The cuda backend's table.
+#include "kernels/cuda/cuda_ops.h"
+
+const tv_backend *tv_backend_cuda(void)
+{
+    static const tv_backend table = {
+        .name = "cuda",
+        .describe = describe_cuda,
+        .open = open_cuda,
+        .close = close_cuda,
+        .host_memory = 0,
+        .alloc = alloc_cuda,
+        .free = free_cuda,
+        .copy = copy_cuda,
+        .zero = zero_cuda,
+        .sync = sync_cuda,
+        .pack = pack_cuda,
+        .unpack = unpack_cuda,
+        .decode = decode_cuda,
+        .init = init_cuda,
+        .validate = validate_cuda,
+        .row_hash = row_hash_cuda,
+        .quantize_rows = quantize_rows_cuda,
+        .quantize_rows2 = quantize_rows2_cuda,
+        .quantize_channels = quantize_channels_cuda,
+        .quantize_channels2 = quantize_channels2_cuda,
+        .digits_pack = digits_pack_cuda,
+        .digits_unpack = digits_unpack_cuda,
+        .gemm = gemm_cuda,
+        .gemm_vote = gemm_vote_cuda,
+        .embed = embed_cuda,
+        .embed_vote = embed_vote_cuda,
+        .trigram = trigram_cuda,
+        .trigram_backward = trigram_backward_cuda,
+        .norm = norm_cuda,
+        .norm_backward = norm_backward_cuda,
+        .rotary = rotary_cuda,
+        .attention = attention_cuda,
+        .attention_backward = attention_backward_cuda,
+        .gate = gate_cuda,
+        .gate_backward = gate_backward_cuda,
+        .xent = xent_cuda,
+        .row_sum = row_sum_cuda,
+        .add = add_cuda,
+        .fill = fill_cuda,
+        .ballot_histogram = ballot_histogram_cuda,
+        .ballot = ballot_cuda,
+        .ballot_e = ballot_e_cuda,
+    };
+    return &table;
+}

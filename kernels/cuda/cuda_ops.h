@@ -1,0 +1,61 @@
+// Functions of the cuda backend's table.
+#ifndef TV_KERNELS_CUDA_OPS_H
+#define TV_KERNELS_CUDA_OPS_H
+
+#include "kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+const tv_backend *tv_backend_cuda(void);
+
+const char *describe_cuda(void);
+tv_status open_cuda(int local_rank, int local_size, int threads);
+void close_cuda(void);
+tv_status alloc_cuda(size_t bytes, void **out);
+void free_cuda(void *memory);
+tv_status copy_cuda(void *to, const void *from, size_t bytes, tv_copy_kind kind, void *stream);
+tv_status zero_cuda(void *memory, size_t bytes, void *stream);
+tv_status sync_cuda(void *stream);
+// Raise the products' shared-memory limits; called by open_cuda.
+tv_status gemm_open_cuda(void);
+
+tv_status pack_cuda(const tv_pack_args *args, void *stream);
+tv_status unpack_cuda(const tv_pack_args *args, void *stream);
+tv_status decode_cuda(const tv_decode_args *args, void *stream);
+tv_status init_cuda(const tv_init_args *args, void *stream);
+tv_status validate_cuda(const tv_validate_args *args, void *stream);
+tv_status row_hash_cuda(const tv_row_hash_args *args, void *stream);
+tv_status quantize_rows_cuda(const tv_quantize_rows_args *args, void *stream);
+tv_status quantize_rows2_cuda(const tv_quantize_rows2_args *args, void *stream);
+tv_status quantize_channels_cuda(const tv_quantize_channels_args *args, void *stream);
+tv_status quantize_channels2_cuda(const tv_quantize_channels2_args *args, void *stream);
+tv_status digits_pack_cuda(const tv_digits_args *args, void *stream);
+tv_status digits_unpack_cuda(const tv_digits_args *args, void *stream);
+tv_status gemm_cuda(const tv_gemm_args *args, void *stream);
+tv_status gemm_vote_cuda(const tv_gemm_vote_args *args, void *stream);
+tv_status embed_cuda(const tv_embed_args *args, void *stream);
+tv_status embed_vote_cuda(const tv_embed_vote_args *args, void *stream);
+tv_status trigram_cuda(const tv_trigram_args *args, void *stream);
+tv_status trigram_backward_cuda(const tv_trigram_args *args, void *stream);
+tv_status norm_cuda(const tv_norm_args *args, void *stream);
+tv_status norm_backward_cuda(const tv_norm_backward_args *args, void *stream);
+tv_status rotary_cuda(const tv_rotary_args *args, void *stream);
+tv_status attention_cuda(const tv_attention_args *args, void *stream);
+tv_status attention_backward_cuda(const tv_attention_backward_args *args, void *stream);
+tv_status gate_cuda(const tv_gate_args *args, void *stream);
+tv_status gate_backward_cuda(const tv_gate_backward_args *args, void *stream);
+tv_status xent_cuda(const tv_xent_args *args, void *stream);
+tv_status row_sum_cuda(const tv_row_sum_args *args, void *stream);
+tv_status add_cuda(const tv_add_args *args, void *stream);
+tv_status fill_cuda(const tv_fill_args *args, void *stream);
+tv_status ballot_histogram_cuda(const tv_ballot_args *args, void *stream);
+tv_status ballot_cuda(const tv_ballot_args *args, void *stream);
+tv_status ballot_e_cuda(const tv_ballot_e_args *args, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

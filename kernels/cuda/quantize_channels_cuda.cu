@@ -1,0 +1,133 @@
+// Quantisation of channels over a unit, written transposed: the operands of the vote product.
+//
+// A block owns CHANNELS neighbouring channels and all tokens. Pass 1: absmax a channel, threads striding over tokens. Pass 2: tiles of
+// TILE tokens x CHANNELS channels are quantised and turned through shared memory, so that reads run along channels and writes along tokens.
+#include "kernels/cuda/cuda_common.cuh"
+#include "kernels/cuda/cuda_ops.h"
+
+#define CHANNELS 32
+#define ROWS 16 // threads (CHANNELS, ROWS)
+#define TILE 128 // tokens a tile
+#define TWO_DIGITS_MAX 16129.0f
+
+typedef struct channel_source {
+    const float *x; // or NULL
+    const int8_t *q;
+    const float *scale;
+    int64_t tokens, channels;
+} channel_source;
+
+__device__ static inline float value_at(const channel_source &s, int64_t t, int64_t c)
+{
+    int64_t i = t * s.channels + c;
+    return s.x ? s.x[i] : (float)s.q[i] * s.scale[t];
+}
+
+// absmax of channel c over all tokens, the same in every thread of the channel; 0 when unusable.
+__device__ static float channel_absmax(const channel_source &s, int64_t c, uint32_t (*top)[CHANNELS], int32_t *fault)
+{
+    uint32_t most = 0;
+    for (int64_t t = threadIdx.y; c < s.channels && t < s.tokens; t += ROWS) {
+        uint32_t bits = tv_float_bits(value_at(s, t, c)) & 0x7FFFFFFFu;
+        most = bits > most ? bits : most;
+    }
+    top[threadIdx.y][threadIdx.x] = most;
+    __syncthreads();
+    for (int r = 0; r < ROWS; r++)
+        most = top[r][threadIdx.x] > most ? top[r][threadIdx.x] : most;
+    __syncthreads();
+    return tv_usable_absmax(most, threadIdx.y == 0, fault);
+}
+
+// One tile of int8 values, turned: value (token, channel) of the tile goes to out[channel, token].
+__device__ static void store_tile(int8_t (*tile)[TILE + 4], int64_t first_token, int64_t first_channel, const channel_source &s, int8_t *out)
+{
+    int thread = threadIdx.y * CHANNELS + threadIdx.x;
+    for (int i = thread; i < CHANNELS * TILE; i += CHANNELS * ROWS) {
+        int c = i / TILE, t = i % TILE;
+        if (first_channel + c < s.channels && first_token + t < s.tokens)
+            out[(first_channel + c) * s.tokens + first_token + t] = tile[c][t];
+    }
+}
+
+__global__ static void channels_kernel(channel_source s, int8_t *qt, int32_t *sumsq, int32_t *fault)
+{
+    __shared__ uint32_t top[ROWS][CHANNELS];
+    __shared__ int32_t sums[ROWS][CHANNELS];
+    __shared__ int8_t tile[CHANNELS][TILE + 4];
+    int64_t c0 = (int64_t)blockIdx.x * CHANNELS, c = c0 + threadIdx.x;
+    float absmax = channel_absmax(s, c, top, fault);
+    float inverse = absmax == 0.0f ? 0.0f : 127.0f / absmax;
+    int32_t sum = 0;
+    for (int64_t t0 = 0; t0 < s.tokens; t0 += TILE) {
+        for (int r = threadIdx.y; r < TILE; r += ROWS) {
+            int q = 0;
+            if (absmax != 0.0f && c < s.channels && t0 + r < s.tokens)
+                q = (int)rintf(value_at(s, t0 + r, c) * inverse);
+            tile[threadIdx.x][r] = (int8_t)q;
+            sum += q * q;
+        }
+        __syncthreads();
+        store_tile(tile, t0, c0, s, qt);
+        __syncthreads();
+    }
+    sums[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y == 0 && c < s.channels) {
+        for (int r = 1; r < ROWS; r++)
+            sum += sums[r][threadIdx.x];
+        sumsq[c] = sum;
+    }
+}
+
+extern "C" tv_status quantize_channels_cuda(const tv_quantize_channels_args *a, void *stream)
+{
+    if (!a->tokens || !a->channels)
+        return TV_OK;
+    channel_source s = {a->x, a->q, a->scale, a->tokens, a->channels};
+    channels_kernel<<<tv_cuda_blocks(a->channels, CHANNELS), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(s, a->qt, a->sumsq, a->fault);
+    TV_CUDA_LAUNCHED("quantize_channels");
+}
+
+__global__ static void channels2_kernel(channel_source s, int8_t *hi_out, int8_t *lo_out, int64_t *sumsq, int32_t *fault)
+{
+    __shared__ uint32_t top[ROWS][CHANNELS];
+    __shared__ int64_t sums[ROWS][CHANNELS];
+    __shared__ int8_t tile_hi[CHANNELS][TILE + 4], tile_lo[CHANNELS][TILE + 4];
+    int64_t c0 = (int64_t)blockIdx.x * CHANNELS, c = c0 + threadIdx.x;
+    float absmax = channel_absmax(s, c, top, fault);
+    float inverse = absmax == 0.0f ? 0.0f : TWO_DIGITS_MAX / absmax;
+    int64_t sum = 0;
+    for (int64_t t0 = 0; t0 < s.tokens; t0 += TILE) {
+        for (int r = threadIdx.y; r < TILE; r += ROWS) {
+            int Q = 0;
+            if (absmax != 0.0f && c < s.channels && t0 + r < s.tokens)
+                Q = (int)rintf(value_at(s, t0 + r, c) * inverse);
+            int hi = (Q + 63 + 127 * 127) / 127 - 127;
+            tile_hi[threadIdx.x][r] = (int8_t)hi;
+            tile_lo[threadIdx.x][r] = (int8_t)(Q - 127 * hi);
+            sum += (int64_t)Q * Q;
+        }
+        __syncthreads();
+        store_tile(tile_hi, t0, c0, s, hi_out);
+        store_tile(tile_lo, t0, c0, s, lo_out);
+        __syncthreads();
+    }
+    sums[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y == 0 && c < s.channels) {
+        for (int r = 1; r < ROWS; r++)
+            sum += sums[r][threadIdx.x];
+        sumsq[c] = sum;
+    }
+}
+
+extern "C" tv_status quantize_channels2_cuda(const tv_quantize_channels2_args *a, void *stream)
+{
+    if (!a->tokens || !a->channels)
+        return TV_OK;
+    channel_source s = {a->x, NULL, NULL, a->tokens, a->channels};
+    channels2_kernel<<<tv_cuda_blocks(a->channels, CHANNELS), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(s, a->hi, a->lo, a->sumsq,
+                                                                                                              a->fault);
+    TV_CUDA_LAUNCHED("quantize_channels2");
+}

@@ -1,0 +1,54 @@
+// The ops of the ref backend, by name, so that another backend's table can start from them. Formulas: kernels/kernels.h.
+#ifndef TV_KERNELS_REF_OPS_H
+#define TV_KERNELS_REF_OPS_H
+
+#include "kernels/kernels.h"
+
+// The ref backend. Its ops are plain loops on one thread; `stream` is ignored, every call is complete when it returns.
+const tv_backend *tv_backend_ref(void);
+
+// Host memory and copies, usable by every backend with host_memory = 1. close_ref frees the calling thread's scratch memory; a
+// backend that calls ops below from its own threads calls scratch_free_ref on each of them.
+tv_status open_ref(int local_rank, int local_size, int threads);
+void close_ref(void);
+void scratch_free_ref(void);
+tv_status alloc_ref(size_t bytes, void **out);
+void free_ref(void *memory);
+tv_status copy_ref(void *to, const void *from, size_t bytes, tv_copy_kind kind, void *stream);
+tv_status zero_ref(void *memory, size_t bytes, void *stream);
+tv_status sync_ref(void *stream);
+
+tv_status pack_ref(const tv_pack_args *a, void *stream);
+tv_status unpack_ref(const tv_pack_args *a, void *stream);
+tv_status decode_ref(const tv_decode_args *a, void *stream);
+tv_status init_ref(const tv_init_args *a, void *stream);
+tv_status validate_ref(const tv_validate_args *a, void *stream);
+tv_status row_hash_ref(const tv_row_hash_args *a, void *stream);
+tv_status quantize_rows_ref(const tv_quantize_rows_args *a, void *stream);
+tv_status quantize_rows2_ref(const tv_quantize_rows2_args *a, void *stream);
+tv_status quantize_channels_ref(const tv_quantize_channels_args *a, void *stream);
+tv_status quantize_channels2_ref(const tv_quantize_channels2_args *a, void *stream);
+tv_status digits_pack_ref(const tv_digits_args *a, void *stream);
+tv_status digits_unpack_ref(const tv_digits_args *a, void *stream);
+tv_status gemm_ref(const tv_gemm_args *a, void *stream);
+tv_status gemm_vote_ref(const tv_gemm_vote_args *a, void *stream);
+tv_status embed_ref(const tv_embed_args *a, void *stream);
+tv_status embed_vote_ref(const tv_embed_vote_args *a, void *stream);
+tv_status trigram_ref(const tv_trigram_args *a, void *stream);
+tv_status trigram_backward_ref(const tv_trigram_args *a, void *stream);
+tv_status norm_ref(const tv_norm_args *a, void *stream);
+tv_status norm_backward_ref(const tv_norm_backward_args *a, void *stream);
+tv_status rotary_ref(const tv_rotary_args *a, void *stream);
+tv_status attention_ref(const tv_attention_args *a, void *stream);
+tv_status attention_backward_ref(const tv_attention_backward_args *a, void *stream);
+tv_status gate_ref(const tv_gate_args *a, void *stream);
+tv_status gate_backward_ref(const tv_gate_backward_args *a, void *stream);
+tv_status xent_ref(const tv_xent_args *a, void *stream);
+tv_status row_sum_ref(const tv_row_sum_args *a, void *stream);
+tv_status add_ref(const tv_add_args *a, void *stream);
+tv_status fill_ref(const tv_fill_args *a, void *stream);
+tv_status ballot_histogram_ref(const tv_ballot_args *a, void *stream);
+tv_status ballot_ref(const tv_ballot_args *a, void *stream);
+tv_status ballot_e_ref(const tv_ballot_e_args *a, void *stream);
+
+#endif

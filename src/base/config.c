@@ -1,0 +1,86 @@
+#include "base/config.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config_schema.h"
+
+tv_status tv_config_init(tv_config *config)
+{
+    memset(config, 0, sizeof *config);
+    for (int64_t i = 0; i < tv_config_field_count; i++) {
+        const tv_config_field *field = &tv_config_fields[i];
+        int quoted = field->type == TV_CONFIG_TEXT || field->type == TV_CONFIG_LIST;
+        tv_config_scalar scalar = {field->initial, strlen(field->initial), !quoted};
+        tv_status st = tv_config_field_set(config, field, &scalar);
+        if (st != TV_OK) {
+            tv_config_free(config);
+            return st;
+        }
+    }
+    return TV_OK;
+}
+
+void tv_config_free(tv_config *config)
+{
+    if (!config)
+        return;
+    for (int64_t i = 0; i < tv_config_field_count; i++)
+        tv_config_field_clear(config, &tv_config_fields[i]);
+    memset(config, 0, sizeof *config);
+}
+
+// The value as it acts on the run's bits: with a file to validate on nothing is held out of the training text.
+static void format_bits(const tv_config *config, const tv_config_field *field, char out[TV_CONFIG_NUMBER_BYTES])
+{
+    if (tv_config_field_at(config, field) == (const void *)&config->data.valid_bytes && config->data.valid &&
+        config->data.valid[0])
+        snprintf(out, TV_CONFIG_NUMBER_BYTES, "0");
+    else
+        tv_config_field_format(config, field, out);
+}
+
+tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash)
+{
+    char *text = NULL, value[TV_CONFIG_NUMBER_BYTES];
+    size_t bytes = 0;
+    FILE *lines = open_memstream(&text, &bytes);
+    if (!lines)
+        return TV_FAIL(TV_MEMORY, "no memory to hash the config");
+    for (int64_t i = 0; i < tv_config_field_count; i++)
+        if (tv_config_fields[i].bits) {
+            format_bits(config, &tv_config_fields[i], value);
+            fprintf(lines, "%s=%s\n", tv_config_fields[i].name, value);
+        }
+    int failed = ferror(lines);
+    if (fclose(lines) != 0 || failed) {
+        free(text);
+        return TV_FAIL(TV_MEMORY, "no memory to hash the config");
+    }
+    *hash = tv_hash_bytes(text, bytes);
+    free(text);
+    return TV_OK;
+}
+
+tv_status tv_config_difference(const tv_config *config, const char *text, char *out, size_t bytes)
+{
+    tv_config other;
+    size_t used = 0;
+    if (bytes)
+        out[0] = '\0';
+    TV_TRY(tv_config_init(&other));
+    tv_status st = tv_config_read_text(&other, "the stored config", text, strlen(text));
+    for (int64_t i = 0; st == TV_OK && i < tv_config_field_count && used < bytes; i++) {
+        char here[TV_CONFIG_NUMBER_BYTES], there[TV_CONFIG_NUMBER_BYTES];
+        if (!tv_config_fields[i].bits)
+            continue;
+        format_bits(config, &tv_config_fields[i], here);
+        format_bits(&other, &tv_config_fields[i], there);
+        if (strcmp(here, there) != 0)
+            used += (size_t)snprintf(out + used, bytes - used, "%s%s: %s here, %s there", used ? "; " : "",
+                                     tv_config_fields[i].name, here, there);
+    }
+    tv_config_free(&other);
+    return st;
+}

@@ -1,0 +1,107 @@
+// Rules between keys. Each message shows the arithmetic and names a cure.
+#include <inttypes.h>
+
+#include "base/config_schema.h"
+
+enum { UNIT_TOKENS_MAX = 131072, VOTE_SUM_MAX = 32767 };
+
+static tv_status check_reduced_length(const tv_config_model *m, int64_t length, const char *what)
+{
+    int64_t most = tv_reduced_length_max((int)m->scale_mantissa_bits);
+    if (length <= most)
+        return TV_OK;
+    return TV_FAIL(TV_CONFIG,
+                   "%s = %" PRId64 " is a sum too long for int32 with model.scale_mantissa_bits %" PRId64
+                   ", at most %" PRId64 "; take a smaller model.%s or fewer mantissa bits",
+                   what, length, m->scale_mantissa_bits, most,
+                   length == 2 * m->ffn || length == m->ffn ? "ffn" : "width");
+}
+
+static tv_status check_model(const tv_config_model *m)
+{
+    if (m->width % m->heads != 0)
+        return TV_FAIL(TV_CONFIG,
+                       "model.width %" PRId64 " is not divisible by model.heads %" PRId64 "; take a width of %" PRId64
+                       " or other heads",
+                       m->width, m->heads, tv_ceil_div(m->width, 2 * m->heads) * 2 * m->heads);
+    if (m->width / m->heads % 2 != 0)
+        return TV_FAIL(TV_CONFIG,
+                       "model.width %" PRId64 " / model.heads %" PRId64 " = %" PRId64
+                       ", but rotary positions turn pairs of channels; take heads of an even width",
+                       m->width, m->heads, m->width / m->heads);
+    if (m->latent_kv > m->width)
+        return TV_FAIL(TV_CONFIG,
+                       "model.latent_kv %" PRId64 " is more than model.width %" PRId64
+                       ", so it would save nothing; take 0 or less than the width",
+                       m->latent_kv, m->width);
+    TV_TRY(check_reduced_length(m, 3 * m->width, "3 x model.width"));
+    return check_reduced_length(m, 2 * m->ffn, "2 x model.ffn");
+}
+
+static tv_status check_batch(const tv_config *c)
+{
+    int64_t context = c->model.context, tokens = c->train.unit_windows * context, sum = c->train.units * c->vote.levels;
+    if (tokens > UNIT_TOKENS_MAX)
+        return TV_FAIL(TV_CONFIG,
+                       "train.unit_windows %" PRId64 " x model.context %" PRId64 " = %" PRId64
+                       " tokens a unit, more than %d; take train.unit_windows of at most %" PRId64
+                       " and more train.units",
+                       c->train.unit_windows, context, tokens, UNIT_TOKENS_MAX, UNIT_TOKENS_MAX / context);
+    if (sum > VOTE_SUM_MAX)
+        return TV_FAIL(TV_CONFIG,
+                       "train.units %" PRId64 " x vote.levels %" PRId64 " = %" PRId64
+                       ", but a vote sum holds at most %d; take train.units of at most %" PRId64 " or fewer levels",
+                       c->train.units, c->vote.levels, sum, VOTE_SUM_MAX, VOTE_SUM_MAX / c->vote.levels);
+    if (c->vote.quorum > sum)
+        return TV_FAIL(TV_CONFIG,
+                       "vote.quorum %" PRId64 " is more than train.units %" PRId64 " x vote.levels %" PRId64
+                       " = %" PRId64 ", so no vote would ever pass; take a quorum of at most that",
+                       c->vote.quorum, c->train.units, c->vote.levels, sum);
+    if (c->train.stop_at > c->train.steps)
+        return TV_FAIL(TV_CONFIG,
+                       "train.stop_at %" PRId64 " lies behind train.steps %" PRId64 "; take at most that, or 0",
+                       c->train.stop_at, c->train.steps);
+    return TV_OK;
+}
+
+static tv_status check_update(const tv_config_update *u)
+{
+    if (u->flip_cap > 0 && u->rule == TV_UPDATE_BUDGET)
+        return TV_FAIL(
+            TV_CONFIG,
+            "update.flip_cap does not go with update.rule budget, which caps by rho; set update.flip_cap: 0");
+    if (u->rho_last > u->rho_first)
+        return TV_FAIL(TV_CONFIG, "update.rho_last %g is more than update.rho_first %g, but rho falls; exchange them",
+                       u->rho_last, u->rho_first);
+    if (u->rule == TV_UPDATE_BUDGET && u->rho_last <= 0)
+        return TV_FAIL(TV_CONFIG, "update.rho_last is 0, but rho falls as a geometric series, which never gets there; "
+                                  "take a small positive number");
+    return TV_OK;
+}
+
+static tv_status check_data(const tv_config *c)
+{
+    const tv_config_data *d = &c->data;
+    if (d->valid && d->valid[0])
+        return TV_OK;
+    if (d->valid_bytes == 0 && c->train.eval_every > 0)
+        return TV_FAIL(
+            TV_CONFIG,
+            "train.eval_every is %" PRId64
+            ", but there is no text to validate on; set data.valid, data.valid_bytes, or train.eval_every: 0",
+            c->train.eval_every);
+    if (d->valid_bytes > 0 && d->valid_bytes < c->model.context + 1)
+        return TV_FAIL(TV_CONFIG,
+                       "data.valid_bytes %" PRId64 " is less than one window of model.context + 1 = %" PRId64
+                       " bytes; take more, or 0 for none",
+                       d->valid_bytes, c->model.context + 1);
+    return TV_OK;
+}
+
+tv_status tv_config_check(const tv_config *config)
+{
+    TV_TRY(check_model(&config->model));
+    TV_TRY(check_batch(config));
+    TV_TRY(check_update(&config->update));
+    return check_data(config);
+}

@@ -1,0 +1,104 @@
+#include "base/config_schema.h"
+
+#define NAMED(section_, key_) .section = #section_, .key = #key_, .name = #section_ "." #key_
+#define PLACED(section_, key_, type_) NAMED(section_, key_), .type = type_, .offset = offsetof(tv_config, section_.key_)
+
+// Rows by type: section, key, default, what is allowed, help. The range of a text is that of its length.
+#define INT(s, k, initial_, min_, max_, help_)                                                                         \
+    PLACED(s, k, TV_CONFIG_INT), .initial = initial_, .min = min_, .max = max_, .help = help_
+#define FLOAT(s, k, initial_, min_, max_, help_)                                                                       \
+    PLACED(s, k, TV_CONFIG_FLOAT), .initial = initial_, .min = min_, .max = max_, .help = help_
+#define BOOL(s, k, initial_, help_) PLACED(s, k, TV_CONFIG_BOOL), .initial = initial_, .help = help_
+#define ENUM(s, k, initial_, choices_, help_)                                                                          \
+    PLACED(s, k, TV_CONFIG_ENUM), .initial = initial_, .choices = choices_, .help = help_
+#define WORD(s, k, initial_, choices_, help_)                                                                          \
+    PLACED(s, k, TV_CONFIG_WORD), .initial = initial_, .choices = choices_, .help = help_
+#define TEXT(s, k, initial_, min_, help_)                                                                              \
+    PLACED(s, k, TV_CONFIG_TEXT), .initial = initial_, .min = min_, .max = TV_CONFIG_TEXT_MAX, .help = help_
+#define LIST(s, k, count_, initial_, help_)                                                                            \
+    PLACED(s, k, TV_CONFIG_LIST), .count_offset = offsetof(tv_config, s.count_), .initial = initial_, .min = 1,        \
+                                  .max = TV_CONFIG_TEXT_MAX, .help = help_
+#define BITS .bits = 1 // the key defines the run's bits
+
+// In the order of the enums they name.
+static const char *const scale_types[] = {"T4", "T6", "T8", "T16", "T32", "T64", NULL};
+static const char *const combines[] = {"majority", "mean", NULL};
+static const char *const exchanges[] = {"allreduce", "sharded", NULL};
+static const char *const rules[] = {"restart", "budget", "classic", NULL};
+static const char *const schedules[] = {"linear", "cosine", "constant", NULL};
+static const char *const backends[] = {"auto", "ref", "cpu", "cuda", NULL};
+static const char *const levels[] = {"1", "3", "7", "15", NULL};
+
+const tv_config_section tv_config_sections[] = {
+    {"model", "Sizes and options of the model."},
+    {"data", "The text that is learnt, as raw bytes."},
+    {"train", "How much of it makes a step, and how many steps there are."},
+    {"vote", "How a unit's tokens become votes, and how votes travel."},
+    {"update", "How votes move trits and exponents."},
+    {"checkpoint", "When the state is saved."},
+    {"guard", "Checks between ranks."},
+    {"run", "Where and on what the run happens."},
+};
+_Static_assert(sizeof tv_config_sections / sizeof *tv_config_sections <= TV_CONFIG_SECTIONS_MAX, "raise the limit");
+const int64_t tv_config_section_count = sizeof tv_config_sections / sizeof *tv_config_sections;
+
+const tv_config_field tv_config_fields[] = {
+    {INT(model, width, "128", 2, 65536, "width D of the residual stream"), BITS},
+    {INT(model, blocks, "4", 0, 1024, "blocks of attention and ffn"), BITS},
+    {INT(model, heads, "2", 1, 32768, "attention heads; width / heads must be even"), BITS},
+    {INT(model, context, "128", 2, 65536, "bytes of a window"), BITS},
+    {INT(model, ffn, "384", 1, 131072, "inner width of the ffn"), BITS},
+    {INT(model, latent_kv, "0", 0, 65536, "width of the latent that keys and values come from; 0: plain attention"),
+     BITS},
+    {BOOL(model, sequencer, "true", "trigram sequencer after the embedding"), BITS},
+    {ENUM(model, scale_type, "T32", scale_types, "weights that share an exponent: T32 is 32 of them"), BITS},
+    {INT(model, scale_mantissa_bits, "0", 0, TV_MANTISSA_BITS_MAX, "mantissa bits m of the scales"), BITS},
+    {INT(model, head_exponent, "0", -32, 32, "logits are scaled by 2^head_exponent"), BITS},
+    {FLOAT(model, rope_base, "10000", 1, 1e9, "base of the rotary positions"), BITS},
+
+    {LIST(data, train, train_count, "bible.txt", "files to learn, relative to the working directory")},
+    {TEXT(data, valid, "", 0, "file to validate on; \"\": the last valid_bytes of train")},
+    {INT(data, valid_bytes, "200000", 0, 1e12, "bytes held out at the end of train; unused when valid names a file"),
+     BITS},
+
+    {INT(train, steps, "400", 1, 1e9, "steps of the run; the schedule spans them"), BITS},
+    {INT(train, units, "2", 1, 32767, "units U of a step; the number of ranks must divide it"), BITS},
+    {INT(train, unit_windows, "32", 1, 65536, "windows of a unit, the tokens behind one vote"), BITS},
+    {INT(train, seed, "1", 0, 4294967295, "seed of every random number"), BITS},
+    {INT(train, eval_every, "100", 0, 1e9, "steps between validations; 0: none")},
+    {INT(train, eval_windows, "64", 1, 1e9, "windows of a validation, at most")},
+    {INT(train, stop_at, "0", 0, 1e9, "save and end after this step; 0: after the last")},
+
+    {FLOAT(vote, dead_zone, "0.5", 0, 100, "tau: sums below tau standard deviations abstain; unused above 1 level"),
+     BITS},
+    {INT(vote, levels, "1", 1, 15, "largest vote of a unit; more than 1 helps small units"), .choices = levels, BITS},
+    {ENUM(vote, combine, "majority", combines, "how the votes of the units join"), BITS},
+    {INT(vote, quorum, "1", 1, 32767, "least absolute vote sum that moves a counter"), BITS},
+    {ENUM(vote, exchange, "allreduce", exchanges, "whether every rank holds all counters, or its share")},
+
+    {ENUM(update, rule, "restart", rules, "what moves a trit"), BITS},
+    {INT(update, threshold, "64", 2, 127, "counter value H at which a trit moves"), BITS},
+    {FLOAT(update, step, "8", 0, 126, "peak step of a counter"), BITS},
+    {ENUM(update, schedule, "linear", schedules, "how the step falls after the warm-up"), BITS},
+    {INT(update, warmup, "50", 0, 1e9, "steps over which the step rises to its peak"), BITS},
+    {FLOAT(update, final, "0.02", 0, 1, "fraction of the peak at the last step"), BITS},
+    {FLOAT(update, exponent_step, "0.02", 0, 126, "peak step of an exponent's counter"), BITS},
+    {INT(update, exponent_threshold, "8", 1, 127, "counter value at which an exponent moves"), BITS},
+    {INT(update, threshold_warmup, "0", 0, 1e9, "steps over which the threshold falls from min(2 H, 127) to H"), BITS},
+    {FLOAT(update, flip_cap, "0", 0, 1, "largest fraction of a tensor that moves in a step; 0: no cap"), BITS},
+    {FLOAT(update, rho_first, "0.01", 0, 1, "rule budget: fraction of trits that may move, first step"), BITS},
+    {FLOAT(update, rho_last, "0.0005", 0, 1, "rule budget: the same, last step"), BITS},
+    {INT(update, theta_min, "1", 1, 127, "rule budget: least counter value that moves a trit"), BITS},
+
+    {INT(checkpoint, every, "100", 0, 1e9, "steps between saves; 0: only at the end")},
+    {INT(checkpoint, keep, "3", 1, 1e6, "newest checkpoints that stay on disk")},
+
+    {INT(guard, hash_every, "100", 0, 1e9, "steps between comparisons of the replicas' hashes; 0: only at saves")},
+
+    {TEXT(run, dir, "runs/quickstart", 1, "folder of the run: log, metrics, checkpoints")},
+    {WORD(run, backend, "auto", backends, "who computes; auto: the fastest that can run here")},
+    {INT(run, threads, "0", 0, 4096, "threads of a rank; 0: all that the process may use")},
+    {INT(run, log_every, "1", 1, 1e9, "steps between log lines")},
+};
+_Static_assert(sizeof tv_config_fields / sizeof *tv_config_fields <= TV_CONFIG_FIELDS_MAX, "raise the limit");
+const int64_t tv_config_field_count = sizeof tv_config_fields / sizeof *tv_config_fields;

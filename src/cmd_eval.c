@@ -1,0 +1,55 @@
+#include <stdio.h>
+
+#include "args.h"
+#include "command.h"
+#include "io/corpus.h"
+#include "train/eval.h"
+
+static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, int64_t windows)
+{
+    const tv_config *config = &loaded->config;
+    tv_batch batch = {0};
+    tv_corpus *corpus = NULL;
+    tv_eval_report report;
+    tv_status st = tv_batch_open(&batch, loaded->backend, config->train.unit_windows, config->model.context);
+    if (st == TV_OK)
+        st = tv_corpus_open(&data, 1, 0, config->model.context + 1, &corpus);
+    TV_TRY_GOTO(st, done, tv_comm_agree(comm, st));
+    tv_eval_args args = {
+        .comm = comm,
+        .backend = loaded->backend,
+        .model = &loaded->model,
+        .batch = &batch,
+        .corpus = corpus,
+        .windows = windows,
+    };
+    TV_TRY_GOTO(st, done, tv_eval_run(&args, &report));
+    if (tv_comm_rank(comm) == 0)
+        printf("bpb=%.6f loss=%.6f windows=%lld bytes=%lld step=%lld\n", report.bpb, report.loss, (long long)report.windows,
+               (long long)report.bytes, (long long)loaded->step);
+done:
+    tv_corpus_close(corpus);
+    tv_batch_close(&batch, loaded->backend);
+    return st;
+}
+
+tv_status tv_cmd_eval(tv_comm *comm, int argc, char **argv)
+{
+    const char *dir = NULL, *data = NULL;
+    int64_t windows = 256;
+    const tv_arg args[] = {
+        {"--checkpoint", TV_ARG_TEXT, &dir, "DIR", 1},
+        {"--data", TV_ARG_TEXT, &data, "FILE", 1},
+        {"--windows", TV_ARG_INT, &windows, "N", 0},
+    };
+    const tv_arg_table table = {"eval", args, sizeof args / sizeof *args, NULL};
+    tv_loaded loaded = {0};
+    TV_TRY(tv_args_parse(&table, argc, argv));
+    if (windows < 1)
+        return TV_FAIL(TV_USAGE, "--windows takes a number from 1, not %lld", (long long)windows);
+    tv_status st = tv_command_load(dir, comm, 0, &loaded);
+    if (st == TV_OK)
+        st = evaluate(comm, &loaded, data, windows);
+    tv_command_unload(&loaded);
+    return st;
+}

@@ -1,0 +1,172 @@
+#include "model/linear.h"
+
+#include <string.h>
+
+enum { QMAX = 127 };
+
+void tv_linear_work_plan(tv_linear_work *work, tv_plan *plan, int64_t inputs, int64_t outputs, int two_digits)
+{
+    memset(work, 0, sizeof *work);
+    if (!plan->training) {
+        return;
+    }
+    int64_t tokens = plan->tokens;
+    work->g = tv_arena_take(&plan->scratch, tokens * outputs, 1);
+    work->g_scale = tv_arena_take(&plan->scratch, tokens, sizeof(float));
+    if (two_digits) {
+        work->g_lo = tv_arena_take(&plan->scratch, tokens * outputs, 1);
+        work->g_sumsq2 = tv_arena_take(&plan->scratch, outputs, sizeof(int64_t));
+    } else {
+        work->g_sumsq = tv_arena_take(&plan->scratch, outputs, sizeof(int32_t));
+    }
+    work->xt = tv_arena_take(&plan->scratch, tokens * inputs, 1);
+    work->x_sumsq = tv_arena_take(&plan->scratch, inputs, sizeof(int32_t));
+}
+
+void tv_operand_plan(tv_operand *operand, tv_plan *plan, int64_t cols, const tv_linear_work *work)
+{
+    tv_arena *arena = tv_plan_keep(plan);
+    operand->cols = cols;
+    operand->q = tv_arena_take(arena, plan->tokens * cols, 1);
+    operand->scale = tv_arena_take(arena, plan->tokens, sizeof(float));
+    operand->qt = work->xt;
+    operand->sumsq = work->x_sumsq;
+}
+
+tv_status tv_operand_quantize(tv_unit *unit, tv_operand *operand, const float *x)
+{
+    tv_quantize_rows_args args = {.rows = unit->tokens,
+                                  .cols = operand->cols,
+                                  .qmax = QMAX,
+                                  .x = x,
+                                  .q = operand->q,
+                                  .scale = operand->scale,
+                                  .fault = unit->fault};
+    return unit->backend->quantize_rows(&args, unit->stream);
+}
+
+tv_status tv_operand_transpose(tv_unit *unit, tv_operand *operand)
+{
+    tv_quantize_channels_args args = {.tokens = unit->tokens,
+                                      .channels = operand->cols,
+                                      .q = operand->q,
+                                      .scale = operand->scale,
+                                      .qt = operand->qt,
+                                      .sumsq = operand->sumsq,
+                                      .fault = unit->fault};
+    return unit->backend->quantize_channels(&args, unit->stream);
+}
+
+tv_status tv_linear_forward(tv_unit *unit, const tv_linear *linear, const tv_operand *operand, float *y, int accumulate)
+{
+    const tv_param *param = &unit->params->items[linear->param];
+    tv_gemm_args args = {.m = unit->tokens,
+                         .n = param->spec.rows,
+                         .reduce = param->spec.cols,
+                         .a = operand->q,
+                         .b = param->w8,
+                         .scale = operand->scale,
+                         .exponent = param->base + linear->exponent,
+                         .accumulate = accumulate,
+                         .y = y};
+    return unit->backend->gemm(&args, unit->stream);
+}
+
+tv_vote_rule tv_unit_vote_rule(const tv_unit *unit, const tv_param *param)
+{
+    return (tv_vote_rule){.tau = unit->tau,
+                          .levels = unit->levels,
+                          .vote_bits = unit->params->vote_bits,
+                          .seed = unit->seed,
+                          .tensor_id = param->id,
+                          .step = unit->step,
+                          .unit = unit->index};
+}
+
+static tv_status quantize_gradient_rows(tv_unit *unit, const tv_linear_work *work, const float *g, int64_t outputs)
+{
+    if (work->g_lo != NULL) {
+        tv_quantize_rows2_args args = {.rows = unit->tokens,
+                                       .cols = outputs,
+                                       .x = g,
+                                       .hi = work->g,
+                                       .lo = work->g_lo,
+                                       .scale = work->g_scale,
+                                       .fault = unit->fault};
+        return unit->backend->quantize_rows2(&args, unit->stream);
+    }
+    tv_quantize_rows_args args = {.rows = unit->tokens,
+                                  .cols = outputs,
+                                  .qmax = QMAX,
+                                  .x = g,
+                                  .q = work->g,
+                                  .scale = work->g_scale,
+                                  .fault = unit->fault};
+    return unit->backend->quantize_rows(&args, unit->stream);
+}
+
+static tv_status gradient_of_input(tv_unit *unit, const tv_linear *linear, const tv_param *param,
+                                   const tv_linear_backward_args *in)
+{
+    const tv_linear_work *work = in->work;
+    TV_TRY(quantize_gradient_rows(unit, work, in->g, param->spec.rows));
+    tv_gemm_args args = {.m = unit->tokens,
+                         .n = param->spec.cols,
+                         .reduce = param->spec.rows,
+                         .a = work->g,
+                         .a_lo = work->g_lo,
+                         .b = param->w8t,
+                         .scale = work->g_scale,
+                         .exponent = param->base + linear->exponent,
+                         .accumulate = in->accumulate,
+                         .y = in->dx};
+    return unit->backend->gemm(&args, unit->stream);
+}
+
+static tv_status quantize_gradient_channels(tv_unit *unit, const tv_linear_work *work, const float *g, int64_t outputs)
+{
+    if (work->g_lo != NULL) {
+        tv_quantize_channels2_args args = {.tokens = unit->tokens,
+                                           .channels = outputs,
+                                           .x = g,
+                                           .hi = work->g,
+                                           .lo = work->g_lo,
+                                           .sumsq = work->g_sumsq2,
+                                           .fault = unit->fault};
+        return unit->backend->quantize_channels2(&args, unit->stream);
+    }
+    tv_quantize_channels_args args = {.tokens = unit->tokens,
+                                      .channels = outputs,
+                                      .x = g,
+                                      .qt = work->g,
+                                      .sumsq = work->g_sumsq,
+                                      .fault = unit->fault};
+    return unit->backend->quantize_channels(&args, unit->stream);
+}
+
+static tv_status vote(tv_unit *unit, const tv_param *param, const tv_linear_backward_args *in)
+{
+    const tv_linear_work *work = in->work;
+    TV_TRY(quantize_gradient_channels(unit, work, in->g, param->spec.rows));
+    tv_gemm_vote_args args = {.n = param->spec.rows,
+                              .k = param->spec.cols,
+                              .tokens = unit->tokens,
+                              .gt = work->g,
+                              .gt_lo = work->g_lo,
+                              .xt = in->operand->qt,
+                              .g_sumsq = work->g_sumsq,
+                              .g_sumsq2 = work->g_sumsq2,
+                              .x_sumsq = in->operand->sumsq,
+                              .rule = tv_unit_vote_rule(unit, param),
+                              .votes = param->votes};
+    return unit->backend->gemm_vote(&args, unit->stream);
+}
+
+tv_status tv_linear_backward(tv_unit *unit, const tv_linear *linear, const tv_linear_backward_args *args)
+{
+    const tv_param *param = &unit->params->items[linear->param];
+    if (args->dx != NULL) {
+        TV_TRY(gradient_of_input(unit, linear, param, args));
+    }
+    return param->votes == NULL ? TV_OK : vote(unit, param, args);
+}

@@ -1,0 +1,157 @@
+#include "model/model.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/attention.h"
+#include "model/embed.h"
+#include "model/ffn.h"
+#include "model/head.h"
+#include "model/sequencer.h"
+#include "model/slab.h"
+
+static tv_status build_parts(tv_model *model)
+{
+    const tv_config_model *config = &model->config.model;
+    int64_t capacity = 3 + 2 * config->blocks;
+    model->parts = calloc((size_t)capacity, sizeof *model->parts);
+    if (model->parts == NULL) {
+        return TV_FAIL(TV_MEMORY, "no memory for a list of %" PRId64 " parts", capacity);
+    }
+    // The count moves with each part, so that tv_model_free finds those made before a failure.
+    TV_TRY(tv_embed_create(&model->parts[0]));
+    model->part_count = 1;
+    if (config->sequencer) {
+        TV_TRY(tv_sequencer_create(&model->parts[model->part_count]));
+        model->part_count++;
+    }
+    for (int64_t block = 0; block < config->blocks; block++) {
+        TV_TRY(tv_attention_create(block, &model->parts[model->part_count]));
+        model->part_count++;
+        TV_TRY(tv_ffn_create(block, &model->parts[model->part_count]));
+        model->part_count++;
+    }
+    TV_TRY(tv_head_create(&model->parts[model->part_count]));
+    model->part_count++;
+    return TV_OK;
+}
+
+tv_status tv_model_create(tv_model *model, const tv_config *config)
+{
+    memset(model, 0, sizeof *model);
+    model->config = *config;
+    tv_params_init(&model->params, (int)config->model.scale_mantissa_bits);
+    TV_TRY(build_parts(model));
+    for (int64_t i = 0; i < model->part_count; i++) {
+        TV_TRY(model->parts[i]->ops->declare(model->parts[i], &model->params, &model->config));
+    }
+    return TV_OK;
+}
+
+// One pass over all takes: measuring with unbound arenas, for good with bound ones.
+static tv_status plan_parts(tv_model *model)
+{
+    tv_plan *plan = &model->plan;
+    plan->has_rotary = 0;
+    int64_t values = plan->tokens * model->config.model.width;
+    model->x = tv_arena_take(&plan->saved, values, sizeof(float));
+    if (plan->training) {
+        model->dx = tv_arena_take(&plan->saved, values, sizeof(float));
+    }
+    for (int64_t i = 0; i < model->part_count; i++) {
+        tv_arena_reset(&plan->scratch, 0);
+        TV_TRY(model->parts[i]->ops->plan(model->parts[i], plan));
+    }
+    tv_head_outputs outputs = tv_head_get_outputs(model->parts[model->part_count - 1]);
+    model->logits = outputs.logits;
+    model->loss = outputs.loss;
+    model->window_loss = outputs.window_loss;
+    TV_TRY(tv_arena_check(&plan->saved));
+    return tv_arena_check(&plan->scratch);
+}
+
+tv_status tv_model_plan(tv_model *model, const tv_params_layout_args *args, int64_t max_tokens)
+{
+    int64_t context = model->config.model.context;
+    if (max_tokens < 1 || context < 1) {
+        return TV_FAIL(TV_INTERNAL, "a plan for %" PRId64 " tokens in windows of %" PRId64, max_tokens, context);
+    }
+    TV_TRY(tv_params_layout(&model->params, args));
+    model->backend = args->backend;
+    model->max_tokens = max_tokens;
+    tv_plan *plan = &model->plan;
+    *plan = (tv_plan){.tokens = max_tokens,
+                      .context = context,
+                      .training = args->training,
+                      .config = &model->config,
+                      .params = &model->params};
+    tv_arena_init(&plan->saved, "the saved activations");
+    tv_arena_init(&plan->scratch, "the scratch buffers");
+    TV_TRY(plan_parts(model));
+    if (args->backend == NULL) {
+        return TV_OK;
+    }
+    TV_TRY(tv_slab_bind(args->backend, &plan->saved, &model->saved_slab));
+    TV_TRY(tv_slab_bind(args->backend, &plan->scratch, &model->scratch_slab));
+    return plan_parts(model);
+}
+
+void tv_model_free(tv_model *model)
+{
+    if (model == NULL) {
+        return;
+    }
+    if (model->backend != NULL) {
+        model->backend->free(model->scratch_slab);
+        model->backend->free(model->saved_slab);
+    }
+    for (int64_t i = model->part_count - 1; i >= 0; i--) {
+        model->parts[i]->ops->free(model->parts[i]);
+    }
+    free(model->parts);
+    tv_params_free(&model->params);
+    memset(model, 0, sizeof *model);
+}
+
+size_t tv_model_saved_bytes(const tv_model *model) { return model->plan.saved.high_water; }
+
+size_t tv_model_scratch_bytes(const tv_model *model) { return model->plan.scratch.high_water; }
+
+static tv_status check_unit(const tv_model *model, const tv_unit *unit)
+{
+    if (unit->context < 1 || unit->context > model->plan.context || unit->tokens < 0 ||
+        unit->tokens > model->max_tokens || unit->tokens % unit->context != 0) {
+        return TV_FAIL(TV_INTERNAL,
+                       "a unit of %" PRId64 " tokens in windows of %" PRId64 " does not fit a plan for %" PRId64
+                       " in windows of %" PRId64,
+                       unit->tokens, unit->context, model->max_tokens, model->plan.context);
+    }
+    if (unit->training && !model->plan.training) {
+        return TV_FAIL(TV_INTERNAL, "a model planned for evaluation cannot train");
+    }
+    return TV_OK;
+}
+
+tv_status tv_model_forward(tv_model *model, tv_unit *unit)
+{
+    TV_TRY(check_unit(model, unit));
+    unit->backend = model->backend;
+    unit->params = &model->params;
+    for (int64_t i = 0; i < model->part_count; i++) {
+        TV_TRY(model->parts[i]->ops->forward(model->parts[i], unit, model->x));
+    }
+    return TV_OK;
+}
+
+tv_status tv_model_backward(tv_model *model, tv_unit *unit)
+{
+    TV_TRY(check_unit(model, unit));
+    if (!unit->training || unit->targets == NULL) {
+        return TV_FAIL(TV_INTERNAL, "a backward needs a training forward with targets");
+    }
+    for (int64_t i = model->part_count - 1; i >= 0; i--) {
+        TV_TRY(model->parts[i]->ops->backward(model->parts[i], unit, model->dx));
+    }
+    return TV_OK;
+}

@@ -1,0 +1,17 @@
+#include "model/part.h"
+
+#include <stdio.h>
+
+tv_status tv_part_declare(const tv_part *part, tv_params *params, const char *leaf, const tv_tensor_spec *spec,
+                          int64_t *index)
+{
+    tv_tensor_spec full = *spec;
+    int length = snprintf(full.name, sizeof full.name, "%s.%s", part->name, leaf);
+    if (length < 0 || (size_t)length >= sizeof full.name) {
+        return TV_FAIL(TV_INTERNAL, "tensor name '%s.%s' is too long", part->name, leaf);
+    }
+    snprintf(full.part, sizeof full.part, "%s", part->ops->kind);
+    return tv_params_add(params, &full, index);
+}
+
+tv_arena *tv_plan_keep(tv_plan *plan) { return plan->training ? &plan->saved : &plan->scratch; }

@@ -1,0 +1,43 @@
+// From the step's votes to the next trits and exponents, over the whole parameter table (docs/numerics.md, section 4).
+#ifndef TV_TRAIN_BALLOT_H
+#define TV_TRAIN_BALLOT_H
+
+#include <stdint.h>
+
+#include "base/config.h"
+#include "base/status.h"
+#include "comm/comm.h"
+#include "model/params.h"
+
+// What a ballot did, over all tensors and all ranks.
+typedef struct tv_ballot_report {
+    int64_t flips;          // trits that moved
+    int64_t zeros;          // zero trits after the step
+    int64_t exponent_moves;
+    int64_t weights;        // trainable weights
+} tv_ballot_report;
+
+// Backend memory for counts and the host copies; made once.
+typedef struct tv_ballot_box {
+    tv_params *params;
+    tv_comm *comm;
+    const tv_config *config;
+    int64_t *counts; // backend: [256] histogram, then flips, zeros, exponent moves
+    int64_t *rank_ties; // [R] flip cap: candidates at the cut, a rank
+} tv_ballot_box;
+
+tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, tv_comm *comm, const tv_config *config);
+void tv_ballot_box_close(tv_ballot_box *box);
+
+// Collective. Sum the votes over the ranks: every sum everywhere (allreduce) or each rank its own rows (sharded).
+tv_status tv_ballot_exchange(tv_ballot_box *box);
+// Collective. Run the update rule on the own rows with the summed votes; `loss` is the step's mean in nats (rule classic).
+tv_status tv_ballot_run(tv_ballot_box *box, int64_t step, double loss, tv_ballot_report *report);
+// Collective. With sharded exchange: every rank gets the new packed trits and exponents of all rows. Otherwise nothing.
+tv_status tv_ballot_share(tv_ballot_box *box);
+
+// Bytes that tv_ballot_exchange and tv_ballot_share hand to collectives, by formula (docs/distribution.md).
+int64_t tv_ballot_vote_bytes(const tv_params *params);
+int64_t tv_ballot_state_bytes(const tv_params *params);
+
+#endif

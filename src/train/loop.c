@@ -1,0 +1,209 @@
+#include "train/loop.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "io/atomic_file.h"
+#include "io/checkpoint.h"
+#include "train/eval.h"
+#include "train/metrics.h"
+#include "train/requests.h"
+#include "train/resume.h"
+#include "train/trainer.h"
+
+typedef struct run {
+    tv_trainer trainer;
+    tv_metrics metrics;
+    tv_run_lock *lock;       // rank 0
+    char *resumed_from;      // checkpoint folder, NULL for a fresh start
+    const char *dir;
+    int64_t saved_step;      // step of the newest checkpoint written or resumed from, -1 when none
+    tv_hash128 saved_digest;
+    tv_eval_report eval;
+    int64_t eval_step;       // step that `eval` belongs to, -1 when none
+} run;
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+// Rank 0 makes and locks the run folder; the others wait for its verdict.
+static tv_status open_folder(run *r, tv_comm *comm)
+{
+    tv_status st = TV_OK;
+    if (tv_comm_rank(comm) == 0) {
+        st = tv_dir_make(r->dir);
+        if (st == TV_OK)
+            st = tv_run_lock_take(r->dir, &r->lock);
+    }
+    return tv_comm_agree(comm, st);
+}
+
+static tv_status find_checkpoint(run *r, const char *resume, tv_comm *comm)
+{
+    if (strcmp(resume, "auto") != 0 && strcmp(resume, "never") != 0) {
+        r->resumed_from = strdup(resume);
+        return tv_comm_agree(comm, r->resumed_from ? TV_OK : TV_FAIL(TV_MEMORY, "no memory for a folder's name"));
+    }
+    TV_TRY(tv_checkpoint_newest(comm, r->dir, &r->resumed_from));
+    if (strcmp(resume, "never") == 0 && r->resumed_from)
+        return TV_FAIL(TV_USAGE, "--resume never, but run folder %s holds %s; give another --run, or --resume auto to go on", r->dir,
+                       r->resumed_from);
+    return TV_OK;
+}
+
+static tv_status write_config(const run *r)
+{
+    char path[4096], *text = NULL;
+    tv_status st = tv_config_text(&r->trainer.config, &text);
+    if (st == TV_OK && snprintf(path, sizeof path, "%s/config.yaml", r->dir) >= (int)sizeof path)
+        st = TV_FAIL(TV_IO, "run folder's name is too long: %s", r->dir);
+    if (st == TV_OK)
+        st = tv_file_replace(path, text, strlen(text));
+    free(text);
+    return st;
+}
+
+static tv_status start(run *r, const char *resume)
+{
+    tv_trainer *t = &r->trainer;
+    TV_TRY(find_checkpoint(r, resume, t->comm));
+    if (r->resumed_from) {
+        TV_TRY(tv_trainer_load(t, r->resumed_from));
+        r->saved_step = t->step;
+        TV_TRY(tv_trainer_digest(t, &r->saved_digest));
+        tv_log_info("resumed %s at step %lld", r->resumed_from, (long long)t->step);
+    }
+    tv_status st = tv_comm_rank(t->comm) == 0 ? write_config(r) : TV_OK;
+    if (st == TV_OK)
+        st = tv_metrics_open(&r->metrics, r->dir, t);
+    return tv_comm_agree(t->comm, st);
+}
+
+static tv_status evaluate(run *r)
+{
+    tv_trainer *t = &r->trainer;
+    tv_eval_args args = {
+        .comm = t->comm,
+        .backend = t->backend,
+        .model = &t->model,
+        .batch = &t->batch,
+        .corpus = t->valid_text ? t->valid_text : t->train_text,
+        .held = !t->valid_text,
+        .windows = t->config.train.eval_windows,
+    };
+    TV_TRY(tv_eval_run(&args, &r->eval));
+    r->eval_step = t->step;
+    tv_metrics_eval(&r->metrics, t->step, &r->eval);
+    return TV_OK;
+}
+
+static tv_status save(run *r)
+{
+    tv_trainer *t = &r->trainer;
+    char hex[TV_HASH_HEX];
+    double begun = seconds();
+    if (r->saved_step == t->step)
+        return TV_OK;
+    TV_TRY(tv_trainer_check_replicas(t));
+    TV_TRY(tv_trainer_save(t, r->dir, &r->saved_digest));
+    r->saved_step = t->step;
+    tv_hash_format(r->saved_digest, hex);
+    tv_metrics_save(&r->metrics, t->step, seconds() - begun, hex);
+    if (tv_comm_rank(t->comm) == 0)
+        tv_checkpoint_prune(r->dir, t->config.checkpoint.keep, r->resumed_from);
+    return TV_OK;
+}
+
+// A save that fails for want of room or a broken disk costs the checkpoint, not the run.
+static tv_status save_or_warn(run *r)
+{
+    tv_status st = save(r);
+    if (st != TV_IO && st != TV_REMOTE)
+        return st;
+    if (tv_comm_rank(r->trainer.comm) == 0)
+        tv_log_warn("checkpoint at step %lld failed, training goes on: %s", (long long)r->trainer.step, tv_status_message());
+    return TV_OK;
+}
+
+static int due(int64_t step, int64_t every)
+{
+    return every > 0 && step % every == 0;
+}
+
+// Steps until the end, stop_at or a request. *stopped: a request ended it.
+static tv_status run_steps(run *r, int64_t end, int *stopped)
+{
+    tv_trainer *t = &r->trainer;
+    const tv_config *config = &t->config;
+    while (t->step < end && !*stopped) {
+        tv_step_report report;
+        TV_TRY(tv_trainer_step(t, tv_requests_take(), &report));
+        tv_metrics_step(&r->metrics, t, &report);
+        if (due(t->step, config->guard.hash_every))
+            TV_TRY(tv_trainer_check_replicas(t));
+        if (t->step < end && due(t->step, config->train.eval_every))
+            TV_TRY(evaluate(r));
+        *stopped = (report.flags & TV_FLAG_STOP) != 0;
+        if (t->step < end && !*stopped && (due(t->step, config->checkpoint.every) || (report.flags & TV_FLAG_SAVE)))
+            TV_TRY(save_or_warn(r));
+    }
+    return TV_OK;
+}
+
+static tv_status finish(run *r, int stopped)
+{
+    char hex[TV_HASH_HEX];
+    TV_TRY(save(r));
+    tv_log_progress_end();
+    if (stopped)
+        return TV_FAIL(TV_STOPPED, "stopped on request after step %lld; saved in %s", (long long)r->trainer.step, r->dir);
+    if (r->eval_step != r->trainer.step)
+        TV_TRY(evaluate(r));
+    tv_metrics_summary(&r->metrics);
+    tv_hash_format(r->saved_digest, hex);
+    tv_log_info("final: step=%lld val_bpb=%.4f digest=%s", (long long)r->trainer.step, r->eval.bpb, hex);
+    return TV_OK;
+}
+
+static void describe(const run *r)
+{
+    const tv_trainer *t = &r->trainer;
+    const tv_config *config = &t->config;
+    tv_log_info("trivote %s: backend %s, %d ranks, %lld units a step of %lld tokens, %lld steps", TV_VERSION,
+                t->backend->describe(), tv_comm_size(t->comm), (long long)config->train.units,
+                (long long)(config->train.unit_windows * config->model.context), (long long)config->train.steps);
+    tv_log_info("text: %lld bytes to train on, %lld held out", (long long)tv_corpus_train_bytes(t->train_text),
+                (long long)(t->valid_text ? tv_corpus_train_bytes(t->valid_text) : tv_corpus_held_bytes(t->train_text)));
+}
+
+static tv_status run_all(run *r, const tv_config *config, const char *resume, tv_comm *comm, const tv_backend *backend)
+{
+    int stopped = 0;
+    TV_TRY(open_folder(r, comm));
+    TV_TRY(tv_trainer_open(&r->trainer, config, comm, backend));
+    describe(r);
+    TV_TRY(start(r, resume));
+    int64_t end = config->train.stop_at ? config->train.stop_at : config->train.steps;
+    TV_TRY(run_steps(r, end, &stopped));
+    return finish(r, stopped);
+}
+
+tv_status tv_train_run(const tv_config *config, const char *resume, tv_comm *comm, const tv_backend *backend)
+{
+    run r = {.dir = config->run.dir, .saved_step = -1, .eval_step = -1};
+    tv_requests_install();
+    tv_status st = run_all(&r, config, resume, comm, backend);
+    tv_log_progress_end();
+    tv_metrics_close(&r.metrics);
+    tv_trainer_close(&r.trainer);
+    tv_run_lock_free(r.lock);
+    free(r.resumed_from);
+    return st;
+}

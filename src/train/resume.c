@@ -1,0 +1,108 @@
+#include "train/resume.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "io/checkpoint.h"
+
+tv_status tv_trainer_save(tv_trainer *trainer, const char *run_dir, tv_hash128 *digest)
+{
+    tv_params *params = &trainer->model.params;
+    tv_state_array *arrays = NULL;
+    void *staging = NULL;
+    int64_t count = 0;
+    tv_checkpoint_info info = {
+        .step = trainer->step,
+        .bytes_seen = trainer->bytes_seen,
+        .seed = trainer->config.train.seed,
+        .units = trainer->config.train.units,
+        .config_hash = trainer->config_hash,
+        .corpus = tv_corpus_identity(trainer->train_text),
+        .writers = tv_comm_size(trainer->comm),
+    };
+    snprintf(info.program, sizeof info.program, "trivote %s", TV_VERSION);
+    tv_status st = tv_config_text(&trainer->config, &info.config_text);
+    if (st == TV_OK && !trainer->backend->host_memory) {
+        staging = malloc(tv_params_state_staging_bytes(params, 1));
+        if (!staging)
+            st = TV_FAIL(TV_MEMORY, "no memory to stage the state for a checkpoint");
+    }
+    if (st == TV_OK)
+        st = tv_params_state(params, 1, staging, 1, &arrays, &count);
+    TV_TRY_GOTO(st, done, tv_comm_agree(trainer->comm, st));
+    TV_TRY_GOTO(st, done, tv_checkpoint_save(trainer->comm, run_dir, &info, arrays, count));
+    *digest = info.digest;
+done:
+    free(arrays);
+    free(staging);
+    tv_checkpoint_info_free(&info);
+    return st;
+}
+
+// Every tensor of the checkpoint must be one of the model's, and the other way round.
+static tv_status check_cover(tv_checkpoint *checkpoint, const tv_state_array *arrays, int64_t count, int full)
+{
+    int64_t held;
+    const tv_state_array *have = tv_checkpoint_arrays(checkpoint, &held);
+    for (int64_t i = 0; i < held; i++) {
+        int found = 0;
+        for (int64_t j = 0; j < count && !found; j++)
+            found = strcmp(have[i].name, arrays[j].name) == 0 && strcmp(have[i].part, arrays[j].part) == 0;
+        int accumulator = strcmp(have[i].part, "T_accum") == 0 || strcmp(have[i].part, "E_accum") == 0;
+        if (!found && (full || !accumulator))
+            return TV_FAIL(TV_CHECKPOINT, "the checkpoint holds %s/%s, which this model does not have; its config differs", have[i].name,
+                           have[i].part);
+    }
+    return TV_OK;
+}
+
+tv_status tv_model_load(tv_model *model, struct tv_checkpoint *checkpoint, int full)
+{
+    tv_state_array *arrays = NULL;
+    void *staging = NULL;
+    int64_t count = 0;
+    tv_status st;
+    TV_TRY_GOTO(st, done, tv_params_state_for_load(&model->params, full, &staging, &arrays, &count));
+    TV_TRY_GOTO(st, done, check_cover(checkpoint, arrays, count, full));
+    for (int64_t i = 0; i < count; i++)
+        TV_TRY_GOTO(st, done, tv_checkpoint_read(checkpoint, &arrays[i]));
+    TV_TRY_GOTO(st, done, tv_params_state_loaded(&model->params, arrays, count, staging));
+    st = tv_params_decode(&model->params, 1, NULL);
+done:
+    free(arrays);
+    free(staging);
+    return st;
+}
+
+static tv_status load_local(tv_trainer *trainer, const char *dir)
+{
+    tv_checkpoint *checkpoint = NULL;
+    tv_status st;
+    TV_TRY_GOTO(st, done, tv_checkpoint_open(dir, tv_comm_rank(trainer->comm) == 0, &checkpoint));
+    const tv_checkpoint_info *info = tv_checkpoint_describe(checkpoint);
+    if (!tv_hash_equal(info->config_hash, trainer->config_hash)) {
+        char key[256] = "";
+        TV_TRY_GOTO(st, done, tv_config_difference(&trainer->config, info->config_text, key, sizeof key));
+        st = TV_FAIL(TV_CHECKPOINT, "%s was made with another config (%s); resume with the same config, or start a new run with another --run",
+                     dir, key);
+        goto done;
+    }
+    if (!tv_hash_equal(info->corpus, tv_corpus_identity(trainer->train_text))) {
+        st = TV_FAIL(TV_CHECKPOINT, "%s was made with another training text than data.train names now; give it that text, or start a new run with another --run",
+                     dir);
+        goto done;
+    }
+    TV_TRY_GOTO(st, done, tv_model_load(&trainer->model, checkpoint, 1));
+    trainer->step = info->step;
+    trainer->bytes_seen = info->bytes_seen;
+done:
+    tv_checkpoint_close(checkpoint);
+    return st;
+}
+
+tv_status tv_trainer_load(tv_trainer *trainer, const char *dir)
+{
+    return tv_comm_agree(trainer->comm, load_local(trainer, dir));
+}

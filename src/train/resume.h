@@ -1,0 +1,19 @@
+// From the trainer's state to a checkpoint folder and back.
+#ifndef TV_TRAIN_RESUME_H
+#define TV_TRAIN_RESUME_H
+
+#include "base/hash.h"
+#include "base/status.h"
+#include "train/trainer.h"
+
+// Collective. Save the state as run_dir/step-N; *digest is the state's.
+tv_status tv_trainer_save(tv_trainer *trainer, const char *run_dir, tv_hash128 *digest);
+// Collective. Load the whole state from a checkpoint folder. Refused (TV_CHECKPOINT): another config (the keys that differ are named), another
+// corpus, tensors that the model lacks or has more of.
+tv_status tv_trainer_load(tv_trainer *trainer, const char *dir);
+
+// Local. Load T and E of a model that was planned without training from an opened checkpoint, and decode.
+struct tv_checkpoint;
+tv_status tv_model_load(tv_model *model, struct tv_checkpoint *checkpoint, int full);
+
+#endif

@@ -1,0 +1,182 @@
+#include "train/trainer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "comm/guard.h"
+#include "train/schedule.h"
+
+void tv_rank_counts(int64_t units, char *text, int64_t bytes)
+{
+    int64_t used = 0;
+    text[0] = 0;
+    for (int64_t r = 1; r <= units && used < bytes - 24; r++)
+        if (units % r == 0)
+            used += snprintf(text + used, (size_t)(bytes - used), "%s%lld", r == 1 ? "" : r == units ? " or " : ", ",
+                             (long long)r);
+}
+
+tv_status tv_batch_open(tv_batch *batch, const tv_backend *backend, int64_t windows, int64_t context)
+{
+    size_t tokens = (size_t)(windows * context);
+    void *memory;
+    *batch = (tv_batch){.windows = windows};
+    batch->host_ids = calloc(tokens, sizeof(int32_t));
+    batch->host_targets = calloc(tokens, sizeof(int32_t));
+    batch->window_loss = calloc((size_t)windows, sizeof(float));
+    if (!batch->host_ids || !batch->host_targets || !batch->window_loss)
+        return TV_FAIL(TV_MEMORY, "no memory for a batch of %lld windows", (long long)windows);
+    TV_TRY(backend->alloc(tokens * sizeof(int32_t), &memory));
+    batch->ids = memory;
+    TV_TRY(backend->alloc(tokens * sizeof(int32_t), &memory));
+    batch->targets = memory;
+    TV_TRY(backend->alloc(sizeof(int32_t), &memory));
+    batch->fault = memory;
+    return TV_OK;
+}
+
+void tv_batch_close(tv_batch *batch, const tv_backend *backend)
+{
+    free(batch->host_ids);
+    free(batch->host_targets);
+    free(batch->window_loss);
+    if (backend) {
+        backend->free(batch->ids);
+        backend->free(batch->targets);
+        backend->free(batch->fault);
+    }
+    *batch = (tv_batch){0};
+}
+
+// The texts: data.valid as a corpus of its own, or the last valid_bytes of the training files.
+static tv_status open_texts(tv_trainer *trainer)
+{
+    const tv_config_data *data = &trainer->config.data;
+    int64_t window = trainer->config.model.context + 1;
+    int own_valid = data->valid && data->valid[0];
+    TV_TRY(tv_corpus_open((const char *const *)data->train, data->train_count, own_valid ? 0 : data->valid_bytes, window,
+                          &trainer->train_text));
+    if (own_valid) {
+        const char *paths[1] = {data->valid};
+        TV_TRY(tv_corpus_open(paths, 1, 0, window, &trainer->valid_text));
+    }
+    return TV_OK;
+}
+
+static tv_status open_model(tv_trainer *trainer)
+{
+    const tv_config *config = &trainer->config;
+    int64_t limit = config->train.units * config->vote.levels;
+    tv_params_layout_args layout = {
+        .backend = trainer->backend,
+        .rank = tv_comm_rank(trainer->comm),
+        .ranks = tv_comm_size(trainer->comm),
+        .sharded = config->vote.exchange == TV_EXCHANGE_SHARDED,
+        .training = 1,
+        .vote_bits = limit <= 127 ? 8 : 16,
+    };
+    TV_TRY(tv_model_create(&trainer->model, config));
+    TV_TRY(tv_model_plan(&trainer->model, &layout, config->train.unit_windows * config->model.context));
+    TV_TRY(tv_params_initialise(&trainer->model.params, (uint32_t)config->train.seed, tv_schedule_threshold(config, 0)));
+    TV_TRY(tv_params_decode(&trainer->model.params, 1, NULL));
+    TV_TRY(tv_ballot_box_open(&trainer->box, &trainer->model.params, trainer->comm, config));
+    return tv_batch_open(&trainer->batch, trainer->backend, config->train.unit_windows, config->model.context);
+}
+
+static tv_status open_local(tv_trainer *trainer)
+{
+    int ranks = tv_comm_size(trainer->comm);
+    int64_t units = trainer->config.train.units;
+    if (units % ranks != 0) {
+        char counts[256];
+        tv_rank_counts(units, counts, sizeof counts);
+        return TV_FAIL(TV_CONFIG, "train.units = %lld cannot be shared by %d ranks; start %s ranks, or change train.units",
+                       (long long)units, ranks, counts);
+    }
+    trainer->unit_count = units / ranks;
+    trainer->first_unit = tv_comm_rank(trainer->comm) * trainer->unit_count;
+    trainer->unit_loss = calloc((size_t)units, sizeof(double));
+    if (!trainer->unit_loss)
+        return TV_FAIL(TV_MEMORY, "no memory for the losses of %lld units", (long long)units);
+    TV_TRY(tv_config_hash(&trainer->config, &trainer->config_hash));
+    TV_TRY(open_texts(trainer));
+    return open_model(trainer);
+}
+
+tv_status tv_trainer_open(tv_trainer *trainer, const tv_config *config, tv_comm *comm, const tv_backend *backend)
+{
+    *trainer = (tv_trainer){.config = *config, .comm = comm, .backend = backend};
+    return tv_comm_agree(comm, open_local(trainer));
+}
+
+void tv_trainer_close(tv_trainer *trainer)
+{
+    tv_batch_close(&trainer->batch, trainer->backend);
+    tv_ballot_box_close(&trainer->box);
+    tv_model_free(&trainer->model);
+    tv_corpus_close(trainer->train_text);
+    tv_corpus_close(trainer->valid_text);
+    free(trainer->unit_loss);
+    *trainer = (tv_trainer){0};
+}
+
+tv_status tv_trainer_digest(tv_trainer *trainer, tv_hash128 *digest)
+{
+    tv_params *params = &trainer->model.params;
+    tv_state_array *arrays = NULL;
+    tv_hash128 *sums = NULL;
+    void *staging = NULL;
+    int64_t count = 0;
+    tv_status st = TV_OK;
+    if (!trainer->backend->host_memory) {
+        staging = malloc(tv_params_state_staging_bytes(params, 1));
+        if (!staging)
+            return TV_FAIL(TV_MEMORY, "no memory to stage the state");
+    }
+    TV_TRY_GOTO(st, done, tv_params_state(params, 1, staging, 1, &arrays, &count));
+    sums = calloc((size_t)count, sizeof *sums);
+    if (!sums) {
+        st = TV_FAIL(TV_MEMORY, "no memory for the hashes of %lld arrays", (long long)count);
+        goto done;
+    }
+    tv_state_hash(arrays, count, sums);
+    TV_TRY_GOTO(st, done, tv_comm_sum_u64(trainer->comm, (uint64_t *)sums, 2 * count, TV_WIRE_OTHER));
+    st = tv_state_digest(arrays, count, sums, digest);
+done:
+    free(sums);
+    free(arrays);
+    free(staging);
+    return st;
+}
+
+// T and E of one tensor, all rows, hashed where they lie.
+static tv_status hash_tensor(const tv_trainer *trainer, const tv_param *p, tv_hash128 *hash)
+{
+    tv_row_hash_args args = {.rows = p->spec.rows, .row_bytes = (size_t)tv_row_bytes(p->spec.cols), .data = p->T, .sum = hash};
+    TV_TRY(trainer->backend->row_hash(&args, NULL));
+    args.row_bytes = (size_t)tv_row_groups(p->spec.cols, p->group);
+    args.data = p->E;
+    return trainer->backend->row_hash(&args, NULL);
+}
+
+tv_status tv_trainer_check_replicas(tv_trainer *trainer)
+{
+    tv_params *params = &trainer->model.params;
+    tv_status st = tv_params_validate(params, NULL);
+    tv_hash128 *hashes = calloc((size_t)params->count, sizeof *hashes);
+    const char **names = calloc((size_t)params->count, sizeof *names);
+    if (!hashes || !names)
+        st = TV_FAIL(TV_MEMORY, "no memory for the hashes of %lld tensors", (long long)params->count);
+    for (int64_t i = 0; st == TV_OK && i < params->count; i++) {
+        names[i] = params->items[i].spec.name;
+        st = hash_tensor(trainer, &params->items[i], &hashes[i]);
+    }
+    st = tv_comm_agree(trainer->comm, st);
+    if (st == TV_OK)
+        st = tv_guard_compare(trainer->comm, names, hashes, params->count);
+    free(hashes);
+    free(names);
+    return st;
+}

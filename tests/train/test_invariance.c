@@ -1,0 +1,145 @@
+// One answer: this many ranks give the digest that one rank gives, with both forms of the vote exchange, while the run really
+// moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/pack.h"
+#include "train/trainer.h"
+
+#define STEPS 12
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            return TV_FAIL(TV_INTERNAL, "%s does not hold", #condition);                                               \
+    } while (0)
+
+// Trits and exponents of all tensors, copied.
+typedef struct picture {
+    int8_t *trits, *exponents;
+    int64_t trit_count, exponent_count;
+} picture;
+
+static tv_status take_picture(const tv_params *params, picture *out)
+{
+    *out = (picture){0};
+    for (int64_t i = 0; i < params->count; i++) {
+        out->trit_count += params->items[i].spec.rows * params->items[i].spec.cols;
+        out->exponent_count += params->items[i].spec.rows * tv_row_groups(params->items[i].spec.cols, params->items[i].group);
+    }
+    out->trits = malloc((size_t)out->trit_count);
+    out->exponents = malloc((size_t)out->exponent_count);
+    CHECK(out->trits && out->exponents);
+    int8_t *t = out->trits, *e = out->exponents;
+    for (int64_t i = 0; i < params->count; i++) {
+        const tv_param *p = &params->items[i];
+        int64_t groups = p->spec.rows * tv_row_groups(p->spec.cols, p->group);
+        for (int64_t row = 0; row < p->spec.rows; row++, t += p->spec.cols)
+            tv_unpack_row(p->T + row * tv_row_bytes(p->spec.cols), p->spec.cols, t);
+        memcpy(e, p->E, (size_t)groups);
+        e += groups;
+    }
+    return TV_OK;
+}
+
+static double share_changed(const int8_t *a, const int8_t *b, int64_t count)
+{
+    int64_t changed = 0;
+    for (int64_t i = 0; i < count; i++)
+        changed += a[i] != b[i];
+    return (double)changed / (double)count;
+}
+
+// `mover`: the options are those of the invariance config, which moves trits and exponents fast.
+static tv_status run_steps(tv_trainer *trainer, int mover, tv_hash128 *digest)
+{
+    picture before, after;
+    tv_comm *comm = trainer->comm;
+    int64_t votes = tv_comm_wire_bytes(comm, TV_WIRE_VOTES), state = tv_comm_wire_bytes(comm, TV_WIRE_STATE);
+    TV_TRY(take_picture(&trainer->model.params, &before));
+    for (int s = 0; s < STEPS; s++) {
+        tv_step_report report;
+        TV_TRY(tv_trainer_step(trainer, 0, &report));
+    }
+    TV_TRY(take_picture(&trainer->model.params, &after));
+    if (mover) {
+        CHECK(share_changed(before.trits, after.trits, before.trit_count) >= 0.05);
+        CHECK(share_changed(before.exponents, after.exponents, before.exponent_count) >= 0.01);
+    }
+    CHECK(trainer->units_run == STEPS * trainer->config.train.units / tv_comm_size(comm));
+    CHECK(tv_comm_wire_bytes(comm, TV_WIRE_VOTES) - votes == STEPS * tv_ballot_vote_bytes(&trainer->model.params));
+    CHECK(tv_comm_wire_bytes(comm, TV_WIRE_STATE) - state == STEPS * tv_ballot_state_bytes(&trainer->model.params));
+    free(before.trits), free(before.exponents), free(after.trits), free(after.exponents);
+    TV_TRY(tv_trainer_check_replicas(trainer));
+    return tv_trainer_digest(trainer, digest);
+}
+
+static tv_status run(tv_comm *comm, const tv_backend *backend, const char *const *sets, tv_hash128 *digest)
+{
+    int mover = strncmp(sets[0], "train.seed", 10) == 0;
+    tv_config config;
+    tv_trainer trainer = {0};
+    TV_TRY(tv_config_init(&config));
+    tv_status st = tv_config_read_file(&config, "tests/data/invariance.yaml");
+    for (; st == TV_OK && *sets; sets++)
+        st = tv_config_set(&config, *sets);
+    if (st == TV_OK)
+        st = tv_config_check(&config);
+    if (st == TV_OK)
+        st = tv_trainer_open(&trainer, &config, comm, backend);
+    if (st == TV_OK)
+        st = run_steps(&trainer, mover, digest);
+    tv_trainer_close(&trainer);
+    tv_config_free(&config);
+    return st;
+}
+
+// Both exchange forms on all ranks against one rank alone, for one set of options.
+static tv_status compare(tv_comm *comm, const tv_backend *backend, const char *option)
+{
+    tv_comm *self = NULL;
+    tv_hash128 alone, whole, sharded;
+    char hex[TV_HASH_HEX];
+    const char *plain[] = {option, NULL}, *split[] = {option, "vote.exchange=sharded", NULL};
+    TV_TRY(tv_comm_open_self(&self));
+    tv_status st = run(self, backend, plain, &alone);
+    tv_comm_close(self);
+    TV_TRY(tv_comm_agree(comm, st));
+    TV_TRY(tv_comm_agree(comm, run(comm, backend, plain, &whole)));
+    TV_TRY(tv_comm_agree(comm, run(comm, backend, split, &sharded)));
+    CHECK(tv_hash_equal(alone, whole));
+    CHECK(tv_hash_equal(alone, sharded));
+    tv_hash_format(alone, hex);
+    tv_log_info("%-32s %s", option, hex);
+    return TV_OK;
+}
+
+static tv_status run_all(tv_comm *comm)
+{
+    static const char *const options[] = {"train.seed=1",           "train.seed=2",      "vote.levels=7",
+                                          "vote.levels=15",         "vote.combine=mean", "update.flip_cap=0.002",
+                                          "update.rule=budget",     "model.latent_kv=8", "model.scale_mantissa_bits=2",
+                                          "update.threshold_warmup=8"};
+    const tv_backend *backend = NULL;
+    TV_TRY(tv_backend_find("auto", &backend));
+    TV_TRY(backend->open(tv_comm_local_rank(comm), tv_comm_local_size(comm), 1));
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(comm, backend, options[i]));
+    backend->close();
+    return TV_OK;
+}
+
+int main(int argc, char **argv)
+{
+    tv_comm *comm = NULL;
+    tv_status st = tv_comm_open(&argc, &argv, &comm);
+    if (st == TV_OK) {
+        tv_log_init(tv_comm_rank(comm), tv_comm_size(comm), TV_LOG_INFO);
+        st = tv_comm_agree(comm, run_all(comm));
+    }
+    if (st != TV_OK)
+        tv_log_error("%s: %s", tv_status_place(), tv_status_message());
+    tv_comm_close(comm);
+    return st == TV_OK ? 0 : 1;
+}
