@@ -16,7 +16,7 @@ endfunction()
 set(TV_MPI_TEST_ENVIRONMENT
     OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
-    OMP_NUM_THREADS=1 CMOCKA_TEST_ABORT=1)
+    OMP_NUM_THREADS=1 CMOCKA_TEST_ABORT=1 ${TV_NO_GPU})
 # The leaks of MPI are suppressed by the frame of MPI_Init, which only the slow unwinder reaches: modules below it are
 # gone at the exit.
 if(TV_SANITIZE MATCHES "address")

@@ -12,26 +12,32 @@ option(TV_OPENMP "Thread the cpu backend with OpenMP" ON)
 option(TV_WERROR "Treat warnings as errors" ON)
 option(TV_CUDA "Build the cuda backend where nvcc is found" ON)
 
-find_program(TV_NVCC nvcc)
-if(NOT TV_CUDA)
-    message(STATUS "TV_CUDA off: switched off")
-elseif(NOT TV_NVCC)
-    message(STATUS "TV_CUDA off: nvcc not found")
-else()
-    message(STATUS "TV_CUDA off: nvcc found, but the cuda backend is not part of this version")
-endif()
+include(${CMAKE_CURRENT_LIST_DIR}/cuda.cmake)
 
 add_library(tv_flags INTERFACE)
 target_include_directories(tv_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
 target_compile_definitions(tv_flags INTERFACE _GNU_SOURCE TV_VERSION="${PROJECT_VERSION}")
 # One answer: no contraction of a * b + c, no value-changing optimisation (docs/numerics.md, section 6).
+# For C; nvcc gets its own in kernels/cuda.
 target_compile_options(tv_flags INTERFACE
-    -ffp-contract=off -fno-math-errno -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla)
+    "$<$<COMPILE_LANGUAGE:C>:-ffp-contract=off;-fno-math-errno;-Wall;-Wextra;-Wshadow;-Wstrict-prototypes;-Wmissing-prototypes;-Wvla>")
+# gcc 12 turns some int8 sums into wrong vpdpbusd instructions when CFLAGS allow VNNI (-march=native): only the files that write these
+# instructions themselves get them (kernels/cpu).
+include(CheckCCompilerFlag)
+foreach(flag -mno-avx512vnni -mno-avxvnni)
+    string(MAKE_C_IDENTIFIER "TV_HAVE${flag}" known)
+    check_c_compiler_flag(${flag} ${known})
+    if(${known})
+        target_compile_options(tv_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:${flag}>)
+    endif()
+endforeach()
 if(TV_WERROR)
-    target_compile_options(tv_flags INTERFACE -Werror)
+    target_compile_options(tv_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:-Werror>)
 endif()
 if(TV_SANITIZE)
-    target_compile_options(tv_flags INTERFACE -fsanitize=${TV_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    # gcc's warnings about flow see the sanitizer's own branches and raise false alarms.
+    target_compile_options(tv_flags INTERFACE -fsanitize=${TV_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all
+        -Wno-format-truncation -Wno-maybe-uninitialized)
     target_link_options(tv_flags INTERFACE -fsanitize=${TV_SANITIZE})
 endif()
 
@@ -53,5 +59,18 @@ function(tv_add_test name labels timeout)
     add_executable(test_${name} test_${name}.c)
     target_link_libraries(test_${name} PRIVATE ${ARGN} PkgConfig::CMOCKA)
     add_test(NAME ${name} COMMAND test_${name})
-    set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT ${timeout} SKIP_RETURN_CODE 77)
+    set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT ${timeout} SKIP_RETURN_CODE 77
+        ENVIRONMENT "${TV_NO_GPU}")
+endfunction()
+
+# Tests without the label cuda see no GPU, so that they test the same on every machine.
+set(TV_NO_GPU CUDA_VISIBLE_DEVICES=)
+
+# The program of an earlier tv_add_test once more, as cuda_<name> on the GPU: tv_add_cuda_test(name timeout)
+function(tv_add_cuda_test name timeout)
+    if(TV_CUDA_BUILT)
+        add_test(NAME cuda_${name} COMMAND test_${name})
+        set_tests_properties(cuda_${name} PROPERTIES LABELS cuda TIMEOUT ${timeout} SKIP_RETURN_CODE 77
+            ENVIRONMENT TV_TEST_BACKEND=cuda)
+    endif()
 endfunction()

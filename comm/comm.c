@@ -25,6 +25,8 @@ tv_status tv_comm_new(const tv_comm_ops *ops, int rank, int size, tv_comm **out)
     comm->size = size;
     comm->local_size = 1;
     comm->chunk_items = TV_COMM_CHUNK_ITEMS;
+    comm->gpu_seconds = TV_COMM_GPU_SECONDS;
+    comm->device = &tv_comm_host_device_ops;
     comm->scratch = scratch;
     *out = comm;
     return TV_OK;
@@ -44,6 +46,8 @@ void tv_comm_close(tv_comm *comm)
 {
     if (comm == NULL)
         return;
+    if (comm->gpu != NULL)
+        comm->gpu->close(comm);
     comm->ops->close(comm);
     free(comm->scratch);
     free(comm);
@@ -73,9 +77,9 @@ int64_t tv_comm_item_bytes(tv_comm_item item)
     return bytes[item];
 }
 
-// Every collective starts here: `items` of item_bytes is the payload. The sequence number counts calls, also those that
-// move nothing, so that it is equal on all ranks that ran the same program.
-static tv_status enter(tv_comm *comm, int64_t items, int64_t item_bytes, tv_wire what)
+// The sequence number counts calls, also those that move nothing, so that it is equal on all ranks that ran the same
+// program.
+tv_status tv_comm_enter(tv_comm *comm, int64_t items, int64_t item_bytes, tv_wire what)
 {
     int64_t bytes = 0;
     if (comm->broken)
@@ -91,7 +95,7 @@ static tv_status enter(tv_comm *comm, int64_t items, int64_t item_bytes, tv_wire
 
 // Remember that a collective failed: the others may still wait inside it, so this rank must not wait for them in
 // MPI_Finalize.
-static tv_status leave(tv_comm *comm, tv_status st)
+tv_status tv_comm_leave(tv_comm *comm, tv_status st)
 {
     if (st != TV_OK)
         comm->broken = 1;
@@ -106,7 +110,7 @@ static int is_shared_verdict(tv_status code) { return tv_status_exit_code(code) 
 static tv_status agree_tell(tv_comm *comm, char message[AGREE_MESSAGE_BYTES], int speaker)
 {
     comm->wire[TV_WIRE_OTHER] += AGREE_MESSAGE_BYTES;
-    TV_TRY(leave(comm, comm->ops->broadcast(comm, message, AGREE_MESSAGE_BYTES, speaker)));
+    TV_TRY(tv_comm_leave(comm, comm->ops->broadcast(comm, message, AGREE_MESSAGE_BYTES, speaker)));
     message[AGREE_MESSAGE_BYTES - 1] = '\0';
     return TV_OK;
 }
@@ -139,16 +143,16 @@ tv_status tv_comm_agree(tv_comm *comm, tv_status mine)
 
 tv_status tv_comm_barrier(tv_comm *comm)
 {
-    TV_TRY(enter(comm, 0, 1, TV_WIRE_OTHER));
-    return leave(comm, comm->ops->barrier(comm));
+    TV_TRY(tv_comm_enter(comm, 0, 1, TV_WIRE_OTHER));
+    return tv_comm_leave(comm, comm->ops->barrier(comm));
 }
 
 tv_status tv_comm_broadcast_bytes(tv_comm *comm, void *data, size_t bytes, int root)
 {
     if (root < 0 || root >= comm->size)
         return TV_FAIL(TV_INTERNAL, "broadcast from rank %d of %d", root, comm->size);
-    TV_TRY(enter(comm, (int64_t)bytes, 1, TV_WIRE_OTHER));
-    return bytes == 0 ? TV_OK : leave(comm, comm->ops->broadcast(comm, data, (int64_t)bytes, root));
+    TV_TRY(tv_comm_enter(comm, (int64_t)bytes, 1, TV_WIRE_OTHER));
+    return bytes == 0 ? TV_OK : tv_comm_leave(comm, comm->ops->broadcast(comm, data, (int64_t)bytes, root));
 }
 
 typedef struct fold_args {
@@ -160,8 +164,8 @@ typedef struct fold_args {
 
 static tv_status fold(tv_comm *comm, const fold_args *a, tv_wire what)
 {
-    TV_TRY(enter(comm, a->count, tv_comm_item_bytes(a->item), what));
-    return a->count == 0 ? TV_OK : leave(comm, comm->ops->fold(comm, a->data, a->count, a->item, a->how));
+    TV_TRY(tv_comm_enter(comm, a->count, tv_comm_item_bytes(a->item), what));
+    return a->count == 0 ? TV_OK : tv_comm_leave(comm, comm->ops->fold(comm, a->data, a->count, a->item, a->how));
 }
 
 tv_status tv_comm_sum_i8(tv_comm *comm, int8_t *data, int64_t count, tv_wire what)
@@ -191,8 +195,8 @@ tv_status tv_comm_max_i64(tv_comm *comm, int64_t *data, int64_t count, tv_wire w
 
 static tv_status reduce_scatter(tv_comm *comm, void *data, int64_t block, tv_comm_item item, tv_wire what)
 {
-    TV_TRY(enter(comm, block, comm->size * tv_comm_item_bytes(item), what));
-    return block == 0 ? TV_OK : leave(comm, comm->ops->reduce_scatter(comm, data, block, item));
+    TV_TRY(tv_comm_enter(comm, block, comm->size * tv_comm_item_bytes(item), what));
+    return block == 0 ? TV_OK : tv_comm_leave(comm, comm->ops->reduce_scatter(comm, data, block, item));
 }
 
 tv_status tv_comm_reduce_scatter_i8(tv_comm *comm, int8_t *data, int64_t block, tv_wire what)
@@ -207,8 +211,8 @@ tv_status tv_comm_reduce_scatter_u32(tv_comm *comm, uint32_t *data, int64_t bloc
 
 tv_status tv_comm_all_gather_bytes(tv_comm *comm, void *data, size_t block_bytes, tv_wire what)
 {
-    TV_TRY(enter(comm, (int64_t)block_bytes, comm->size, what));
-    return block_bytes == 0 ? TV_OK : leave(comm, comm->ops->all_gather(comm, data, (int64_t)block_bytes));
+    TV_TRY(tv_comm_enter(comm, (int64_t)block_bytes, comm->size, what));
+    return block_bytes == 0 ? TV_OK : tv_comm_leave(comm, comm->ops->all_gather(comm, data, (int64_t)block_bytes));
 }
 
 tv_status tv_comm_all_gather_v_bytes(tv_comm *comm, void *data, const int64_t *bytes, tv_wire what)
@@ -217,6 +221,6 @@ tv_status tv_comm_all_gather_v_bytes(tv_comm *comm, void *data, const int64_t *b
     for (int r = 0; r < comm->size; r++)
         if (bytes[r] < 0 || __builtin_add_overflow(total, bytes[r], &total))
             return TV_FAIL(TV_INTERNAL, "gather: rank %d is to give %lld bytes", r, (long long)bytes[r]);
-    TV_TRY(enter(comm, total, 1, what));
-    return total == 0 ? TV_OK : leave(comm, comm->ops->all_gather_v(comm, data, bytes));
+    TV_TRY(tv_comm_enter(comm, total, 1, what));
+    return total == 0 ? TV_OK : tv_comm_leave(comm, comm->ops->all_gather_v(comm, data, bytes));
 }

@@ -1,10 +1,11 @@
-// Ranks and the collectives between them. Two implementations here: self (one rank, no MPI) and mpi (host memory).
+// Ranks and the collectives between them. Three implementations: self (one rank, no MPI), mpi (host memory) and, for
+// the memory of a GPU, nccl beside mpi.
 //
 // The first word of each function's comment says whether it is Collective (every rank must call it, in the same order)
 // or Local. A rank that failed locally calls tv_comm_agree before it leaves, so that nobody waits for ever. After a
 // collective failed in the library (TV_COMM), this rank enters no other: each returns TV_COMM at once, and
 // tv_comm_close does not wait for the other ranks. Counts are items, never bytes, except where the name says bytes.
-// Buffers are host memory.
+// Buffers are host memory, except those of the tv_comm_device functions.
 #ifndef TV_COMM_H
 #define TV_COMM_H
 
@@ -71,5 +72,25 @@ tv_status tv_comm_reduce_scatter_u32(tv_comm *comm, uint32_t *data, int64_t bloc
 tv_status tv_comm_all_gather_bytes(tv_comm *comm, void *data, size_t block_bytes, tv_wire what);
 // Collective. Blocks of different length: rank r gives bytes[r] bytes at data + sum of the bytes before it, in place.
 tv_status tv_comm_all_gather_v_bytes(tv_comm *comm, void *data, const int64_t *bytes, tv_wire what);
+
+// ---- the memory of the compute backend -------------------------------------------------------------------------------
+//
+// The same collectives on whatever memory the backend computes in, with the same count of wire bytes. In host memory
+// they are the functions above. In the memory of a GPU they are queued on `stream` (the backend's; NULL: its default
+// one) and go through NCCL; with one rank nothing moves. A queued collective is done when tv_comm_device_wait returns.
+
+// Collective. Says which memory it is, once the backend is up: host_memory 1 (so it is before the first call) or 0, the
+// GPU that is current in the calling thread. Any number of times. TV_COMM, on all ranks: ranks disagree on the kind of
+// memory, two ranks share a GPU, the build has no NCCL (several ranks only), or the GPUs do not find each other in time.
+tv_status tv_comm_device_open(tv_comm *comm, int host_memory);
+// Collective. As the functions without `device`.
+tv_status tv_comm_device_sum_i8(tv_comm *comm, int8_t *data, int64_t count, tv_wire what, void *stream);
+tv_status tv_comm_device_sum_u32(tv_comm *comm, uint32_t *data, int64_t count, tv_wire what, void *stream);
+tv_status tv_comm_device_reduce_scatter_i8(tv_comm *comm, int8_t *data, int64_t block, tv_wire what, void *stream);
+tv_status tv_comm_device_reduce_scatter_u32(tv_comm *comm, uint32_t *data, int64_t block, tv_wire what, void *stream);
+tv_status tv_comm_device_all_gather_bytes(tv_comm *comm, void *data, size_t block_bytes, tv_wire what, void *stream);
+// Local. Returns when everything queued on `stream` is done. TV_COMM when NCCL reports an error, or when it is not done
+// in time because another rank is missing; then what was queued is abandoned.
+tv_status tv_comm_device_wait(tv_comm *comm, void *stream);
 
 #endif

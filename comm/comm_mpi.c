@@ -224,6 +224,8 @@ static tv_status mpi_prepare(tv_comm *comm)
     MPI_TRY(MPI_Comm_split_type, state->world, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &host);
     MPI_TRY(MPI_Comm_rank, host, &comm->local_rank);
     MPI_TRY(MPI_Comm_size, host, &comm->local_size);
+    comm->host = comm->rank;
+    MPI_TRY(MPI_Bcast, &comm->host, 1, MPI_INT, 0, host);
     MPI_TRY(MPI_Comm_free, &host);
     return TV_OK;
 }

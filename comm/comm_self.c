@@ -49,4 +49,40 @@ const tv_comm_ops tv_comm_self_ops = {
     .all_gather_v = self_all_gather_v,
 };
 
+// One rank on a GPU: nothing touches its memory, and what is queued is the backend's to wait for.
+static void alone_close(tv_comm *comm) { (void)comm; }
+
+static tv_status alone_fold(tv_comm *comm, void *data, int64_t count, tv_comm_item item, void *stream)
+{
+    (void)comm, (void)data, (void)count, (void)item, (void)stream;
+    return TV_OK;
+}
+
+static tv_status alone_all_gather(tv_comm *comm, void *data, int64_t block_bytes, void *stream)
+{
+    (void)comm, (void)data, (void)block_bytes, (void)stream;
+    return TV_OK;
+}
+
+static tv_status alone_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *stream)
+{
+    (void)comm, (void)shift, (void)stream;
+    return TV_OK;
+}
+
+static tv_status alone_wait(tv_comm *comm, void *stream)
+{
+    (void)comm, (void)stream;
+    return TV_OK;
+}
+
+const tv_comm_device_ops tv_comm_self_device_ops = {
+    .close = alone_close,
+    .sum = alone_fold,
+    .reduce_scatter = alone_fold,
+    .all_gather = alone_all_gather,
+    .shift_lanes = alone_shift_lanes,
+    .wait = alone_wait,
+};
+
 tv_status tv_comm_open_self(tv_comm **out) { return tv_comm_new(&tv_comm_self_ops, 0, 1, out); }

@@ -10,21 +10,31 @@
 int64_t tv_split_block(int64_t rows, int ranks);
 void tv_split_rows(int64_t rows, int rank, int ranks, int64_t *first, int64_t *count);
 
-// votes: int8 or int16 items (`bits` 8 or 16), sums of this rank's units; `limit` = U q, the largest |sum| over all
-// ranks; limit <= 127 for 8 bits, <= 32767 for 16. 8-bit votes are summed as they are.
-// 16-bit votes travel as two lanes of a uint32, in the order of the two int16 in memory:
+// Votes on the memory of the compute backend, sums of this rank's units.
+// 8-bit votes are summed as they are. 16-bit votes travel as two lanes of a uint32, in the order of the two int16 in
+// memory:
 //   lane_r = v_r + B, B = limit / R;    v = sum_r lane_r - limit
 // R divides U, so B is exact and |v_r| <= B. Then 0 <= lane_r <= 2 B, and the sum over ranks stays in [0, 2 limit]: it
-// never carries into the next lane. 16-bit buffers are 4-byte aligned.
-// A vote beyond B is a fault of the caller that spoils the sums of all ranks: the exchange is carried out, then this
-// rank returns TV_INTERNAL and, as after a failed collective, enters no other (comm.h). Wrong arguments, the same on
-// all ranks, give TV_INTERNAL before anything moves.
+// never carries into the next lane.
+typedef struct tv_votes {
+    void *data;    // int8 or int16 items; 16-bit buffers are 4-byte aligned
+    int bits;      // 8 or 16
+    int64_t limit; // U q, the largest |sum| over all ranks: at most 127 for 8 bits, 32767 for 16
+    void *stream;  // the backend's
+} tv_votes;
+
+// Both are queued on the stream, and done when tv_vote_finish returns. Wrong arguments, the same on all ranks, give
+// TV_INTERNAL before anything moves.
 
 // Collective. Every rank gets every sum, in place. count items; for 16 bits an odd count takes the item after it along,
 // which the caller's buffer must hold (a pad of zero).
-tv_status tv_vote_sum(tv_comm *comm, void *votes, int bits, int64_t count, int64_t limit);
-// Collective. votes holds size * block items; afterwards this rank's block, at votes + rank * block, holds the sums and
-// the other blocks are undefined. For 16 bits block must be even.
-tv_status tv_vote_scatter(tv_comm *comm, void *votes, int bits, int64_t block, int64_t limit);
+tv_status tv_vote_sum(tv_comm *comm, const tv_votes *votes, int64_t count);
+// Collective. The data holds size * block items; afterwards this rank's block, items rank * block and on, holds the
+// sums and the other blocks are undefined. For 16 bits block must be even.
+tv_status tv_vote_scatter(tv_comm *comm, const tv_votes *votes, int64_t block);
+// Local. Waits for what was queued on the stream. A 16-bit vote beyond B, in any exchange since the last call, is a
+// fault of the caller that spoilt the sums of all ranks: TV_INTERNAL, and as after a failed collective this rank enters
+// no other (comm.h).
+tv_status tv_vote_finish(tv_comm *comm, void *stream);
 
 #endif

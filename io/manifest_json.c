@@ -85,12 +85,13 @@ tv_status tv_manifest_text(const tv_manifest *manifest, char **text, size_t *byt
     if (!body)
         return TV_FAIL(TV_CHECKPOINT, "cannot write the manifest as JSON: memory is short or the config is not UTF-8");
     *bytes = strlen(body) + 1;
-    *text = realloc(body, *bytes + 1);
-    if (!*text) {
+    char *line = realloc(body, *bytes + 1);
+    if (!line) {
         free(body);
         return TV_FAIL(TV_MEMORY, "no memory for a manifest of %zu bytes", *bytes);
     }
-    memcpy(*text + *bytes - 1, "\n", 2);
+    memcpy(line + *bytes - 1, "\n", 2);
+    *text = line;
     return TV_OK;
 }
 

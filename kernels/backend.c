@@ -7,6 +7,9 @@
 #ifdef TV_BACKEND_CPU
 #include "kernels/cpu/cpu_backend.h"
 #endif
+#ifdef TV_BACKEND_CUDA
+#include "kernels/cuda/cuda_ops.h"
+#endif
 
 #define MAX_BACKENDS 4
 
@@ -19,10 +22,27 @@ const tv_backend *const *tv_backend_list(void)
 #ifdef TV_BACKEND_CPU
     list[count++] = tv_backend_cpu();
 #endif
+#ifdef TV_BACKEND_CUDA
+    list[count++] = tv_backend_cuda();
+#endif
     return list;
 }
 
-// "ref, cpu" of this build.
+// The list goes from slow to fast, and only the GPU's backend may be unable to run here.
+static const tv_backend *fastest(void)
+{
+    const tv_backend *best = NULL;
+    for (const tv_backend *const *b = tv_backend_list(); *b; b++)
+        if ((*b)->host_memory)
+            best = *b;
+#ifdef TV_BACKEND_CUDA
+    if (usable_cuda())
+        best = tv_backend_cuda();
+#endif
+    return best;
+}
+
+// "ref, cpu, cuda" of this build.
 static void known_names(char *text, size_t bytes)
 {
     size_t used = 0;
@@ -35,10 +55,8 @@ tv_status tv_backend_find(const char *name, const tv_backend **out)
 {
     const tv_backend *const *list = tv_backend_list();
     *out = NULL;
-    if (strcmp(name, "auto") ==
-        0) { // the last of the list is the fastest; each one runs on every machine of this build
-        for (; *list; list++)
-            *out = *list;
+    if (strcmp(name, "auto") == 0) {
+        *out = fastest();
         return TV_OK;
     }
     for (; *list; list++)
@@ -49,7 +67,9 @@ tv_status tv_backend_find(const char *name, const tv_backend **out)
     char known[64];
     known_names(known, sizeof known);
     if (strcmp(name, "cuda") == 0)
-        return TV_FAIL(TV_BACKEND, "this build has no CUDA backend: use one of %s, or auto", known);
+        return TV_FAIL(TV_BACKEND,
+                       "this build has no CUDA backend (CMake option TV_CUDA; it needs nvcc): use one of %s, or auto",
+                       known);
     if (strcmp(name, "cpu") == 0)
         return TV_FAIL(TV_BACKEND,
                        "this build has no cpu backend (it is for x86-64; CMake option TV_CPU): use one of %s, or auto",

@@ -13,8 +13,9 @@ static void usage_text(const tv_arg_table *table, char *text, size_t bytes)
     for (int64_t i = 0; i < table->count && used < bytes; i++) {
         const tv_arg *a = &table->args[i];
         const char *open = a->required ? "" : "[", *close = a->required ? "" : "]";
-        used += (size_t)snprintf(text + used, bytes - used, " %s%s%s%s%s%s", open, a->name, a->kind == TV_ARG_FLAG ? "" : " ",
-                                 a->kind == TV_ARG_FLAG ? "" : a->place, close, a->kind == TV_ARG_LIST ? "..." : "");
+        used += (size_t)snprintf(text + used, bytes - used, " %s%s%s%s%s%s", open, a->name,
+                                 a->kind == TV_ARG_FLAG ? "" : " ", a->kind == TV_ARG_FLAG ? "" : a->place, close,
+                                 a->kind == TV_ARG_LIST ? "..." : "");
     }
     if (table->operands && used < bytes)
         snprintf(text + used, bytes - used, " NAME...");
@@ -36,8 +37,8 @@ static tv_status fail_unknown(const tv_arg_table *table, const char *name)
         names[count] = table->args[count].name;
     const char *nearest = tv_nearest(name, names, count);
     usage_text(table, text, sizeof text);
-    return TV_FAIL(TV_USAGE, "unknown option %s%s%s%s; usage: %s", name, nearest ? " (did you mean " : "", nearest ? nearest : "",
-                   nearest ? "?)" : "", text);
+    return TV_FAIL(TV_USAGE, "unknown option %s%s%s%s; usage: %s", name, nearest ? " (did you mean " : "",
+                   nearest ? nearest : "", nearest ? "?)" : "", text);
 }
 
 static tv_status push(tv_arg_list *list, const char *text)
@@ -55,11 +56,8 @@ static tv_status store(const tv_arg *arg, const char *text)
     char *end = NULL;
     errno = 0;
     switch (arg->kind) {
-    case TV_ARG_TEXT:
-        *(const char **)arg->value = text;
-        return TV_OK;
-    case TV_ARG_LIST:
-        return push(arg->value, text);
+    case TV_ARG_TEXT: *(const char **)arg->value = text; return TV_OK;
+    case TV_ARG_LIST: return push(arg->value, text);
     case TV_ARG_INT: {
         long long n = strtoll(text, &end, 10);
         if (errno || end == text || *end)
@@ -74,8 +72,7 @@ static tv_status store(const tv_arg *arg, const char *text)
         *(double *)arg->value = x;
         return TV_OK;
     }
-    case TV_ARG_FLAG:
-        break;
+    case TV_ARG_FLAG: break;
     }
     return TV_FAIL(TV_INTERNAL, "option %s has no kind", arg->name);
 }

@@ -16,7 +16,7 @@ typedef struct tv_arg_list {
 } tv_arg_list;
 
 typedef struct tv_arg {
-    const char *name;  // "--config"
+    const char *name; // "--config"
     tv_arg_kind kind;
     void *value;       // int *, const char **, int64_t *, double *, tv_arg_list *
     const char *place; // "FILE", for the usage line

@@ -11,9 +11,9 @@
 static const char *const kind_names[KINDS] = {"T", "E", "T_accum", "E_accum"};
 
 typedef struct audit {
-    int64_t weights;          // logical ternary weights
+    int64_t weights;           // logical ternary weights
     int64_t kind_bytes[KINDS]; // global state, one copy
-    int64_t float_tensors;    // persistent arrays whose type is none of the integer ones
+    int64_t float_tensors;     // persistent arrays whose type is none of the integer ones
     int64_t rank_state, rank_decoded, rank_votes, rank_saved, rank_scratch; // bytes of the busiest rank (0)
     int64_t checkpoint_bytes;
     json_t *parts; // part -> weights
@@ -36,10 +36,8 @@ static void add_array(audit *a, const tv_state_array *array)
     case TV_U8:
     case TV_I8:
     case TV_I16:
-    case TV_I32:
-        return;
-    case TV_DTYPE_COUNT:
-        break;
+    case TV_I32: return;
+    case TV_DTYPE_COUNT: break;
     }
     a->float_tensors++;
 }
@@ -93,8 +91,7 @@ static void print_text(const audit *a, int ranks)
     json_t *n;
     int64_t state = 0;
     printf("%-34s %16s\n", "part", "ternary weights");
-    json_object_foreach(a->parts, name, n)
-        printf("%-34s %16lld\n", name, (long long)json_integer_value(n));
+    json_object_foreach(a->parts, name, n) printf("%-34s %16lld\n", name, (long long)json_integer_value(n));
     printf("%-34s %16lld\n\n", "all", (long long)a->weights);
     printf("%-34s %16s\n", "state", "bytes");
     for (int k = 0; k < KINDS; k++) {
@@ -104,9 +101,10 @@ static void print_text(const audit *a, int ranks)
     printf("%-34s %16lld\n%-34s %16.4f\n", "all", (long long)state, "state bytes a weight", per_weight(a));
     printf("float tensors: %lld\n\n", (long long)a->float_tensors);
     printf("%-34s %16s   (%d ranks)\n", "memory of a rank", "bytes", ranks);
-    printf("%-34s %16lld\n%-34s %16lld\n%-34s %16lld\n", "state", (long long)a->rank_state, "decoded weights", (long long)a->rank_decoded,
-           "votes", (long long)a->rank_votes);
-    printf("%-34s %16lld\n%-34s %16lld\n\n", "saved activations, streams", (long long)a->rank_saved, "scratch", (long long)a->rank_scratch);
+    printf("%-34s %16lld\n%-34s %16lld\n%-34s %16lld\n", "state", (long long)a->rank_state, "decoded weights",
+           (long long)a->rank_decoded, "votes", (long long)a->rank_votes);
+    printf("%-34s %16lld\n%-34s %16lld\n\n", "saved activations, streams", (long long)a->rank_saved, "scratch",
+           (long long)a->rank_scratch);
     printf("%-34s %16lld\n", "checkpoint, at most", (long long)a->checkpoint_bytes);
 }
 
@@ -115,11 +113,13 @@ static tv_status print_json(const audit *a, int ranks)
     json_t *kinds = json_object();
     for (int k = 0; k < KINDS; k++)
         json_object_set_new(kinds, kind_names[k], json_integer(a->kind_bytes[k]));
-    json_t *rank = json_pack("{s:I, s:I, s:I, s:I, s:I}", "state", (json_int_t)a->rank_state, "decoded", (json_int_t)a->rank_decoded, "votes",
-                             (json_int_t)a->rank_votes, "saved", (json_int_t)a->rank_saved, "scratch", (json_int_t)a->rank_scratch);
-    json_t *report = json_pack("{s:I, s:O, s:o, s:f, s:I, s:i, s:o, s:I}", "weights", (json_int_t)a->weights, "parts", a->parts, "state_bytes",
-                               kinds, "state_bytes_per_weight", per_weight(a), "float_tensors", (json_int_t)a->float_tensors, "ranks", ranks,
-                               "rank_bytes", rank, "checkpoint_bytes", (json_int_t)a->checkpoint_bytes);
+    json_t *rank = json_pack("{s:I, s:I, s:I, s:I, s:I}", "state", (json_int_t)a->rank_state, "decoded",
+                             (json_int_t)a->rank_decoded, "votes", (json_int_t)a->rank_votes, "saved",
+                             (json_int_t)a->rank_saved, "scratch", (json_int_t)a->rank_scratch);
+    json_t *report = json_pack("{s:I, s:O, s:o, s:f, s:I, s:i, s:o, s:I}", "weights", (json_int_t)a->weights, "parts",
+                               a->parts, "state_bytes", kinds, "state_bytes_per_weight", per_weight(a), "float_tensors",
+                               (json_int_t)a->float_tensors, "ranks", ranks, "rank_bytes", rank, "checkpoint_bytes",
+                               (json_int_t)a->checkpoint_bytes);
     if (!report)
         return TV_FAIL(TV_MEMORY, "no memory for the audit");
     json_dumpf(report, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));

@@ -1,5 +1,5 @@
-// Benchmarks of `trivote bench`, and what they share. Times are medians over rounds in which all contestants take turns, so that a busy
-// machine slows them alike; compare ratios, not absolute numbers.
+// Benchmarks of `trivote bench`, and what they share. Times are medians over rounds in which all contestants take
+// turns, so that a busy machine slows them alike; compare ratios, not absolute numbers.
 #ifndef TV_BENCH_H
 #define TV_BENCH_H
 
@@ -7,17 +7,22 @@
 #include <stdio.h>
 
 #include "base/status.h"
+#include "comm/comm.h"
 #include "kernels/kernels.h"
 
 // The three int8 products against OpenBLAS sgemm on one thread; a table to `out`. The backend is open.
 tv_status tv_bench_gemm(const tv_backend *backend, FILE *out);
 // The other hot ops against ref; a table to `out`. The backend is open.
 tv_status tv_bench_ops(const tv_backend *backend, FILE *out);
+// Collective. The vote exchange between the ranks against the bare sum of as many bytes; a table to `out`, from rank 0.
+// The backend is open.
+tv_status tv_bench_exchange(tv_comm *comm, const tv_backend *backend, FILE *out);
 
-double tv_bench_now(void);                              // seconds of a clock that only goes forward
+double tv_bench_now(void);                             // seconds of a clock that only goes forward
 double tv_bench_median(double *values, int64_t count); // sorts them; count >= 1
 
-// Backend memory that is freed as a whole. Takes after a failure do nothing and return NULL; check status once at the end.
+// Backend memory that is freed as a whole. Takes after a failure do nothing and return NULL; check status once at
+// the end.
 typedef struct tv_bench_pool {
     const tv_backend *backend;
     void *blocks[64];

@@ -1,5 +1,5 @@
-// The int8 products against float matrix products of the same shape by OpenBLAS, which is looked for at run time: the program itself does
-// not need it.
+// The int8 products against float matrix products of the same shape by OpenBLAS, which is looked for at run time:
+// the program itself does not need it.
 #include <dlfcn.h>
 #include <stdlib.h>
 
@@ -7,8 +7,8 @@
 
 enum { ROUNDS = 11, ROW_MAJOR = 101, NO_TRANSPOSE = 111, TRANSPOSE = 112 }; // the last three: CBLAS
 
-typedef void sgemm_function(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda,
-                            const float *b, int ldb, float beta, float *c, int ldc);
+typedef void sgemm_function(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha,
+                            const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
 
 typedef struct blas {
     void *library;
@@ -117,7 +117,8 @@ static void make_int8s(product *p, tv_bench_pool *pool)
 
 static tv_status time_product(const tv_backend *backend, const blas *b, const product *p, FILE *out)
 {
-    double int8_seconds[ROUNDS], float_seconds[ROUNDS], operations = 2e-9 * (double)p->m * (double)p->n * (double)p->reduce;
+    double int8_seconds[ROUNDS], float_seconds[ROUNDS],
+        operations = 2e-9 * (double)p->m * (double)p->n * (double)p->reduce;
     TV_TRY(run_int8(backend, p)); // the first run grows scratch and touches memory
     for (int round = 0; round < ROUNDS; round++) {
         double start = tv_bench_now();
@@ -170,9 +171,11 @@ tv_status tv_bench_gemm(const tv_backend *backend, FILE *out)
     tv_status st = TV_OK;
     fprintf(out, "int8 products of %s\n", backend->describe());
     if (b.sgemm != NULL)
-        fprintf(out, "against OpenBLAS sgemm, one thread, its %s kernels; medians of %d interleaved rounds\n", b.core, ROUNDS);
+        fprintf(out, "against OpenBLAS sgemm, one thread, its %s kernels; medians of %d interleaved rounds\n", b.core,
+                ROUNDS);
     else
-        fprintf(out, "OpenBLAS is not installed, so there is nothing to compare with (Debian, Ubuntu: apt install libopenblas-dev)\n");
+        fprintf(out, "OpenBLAS is not installed, so there is nothing to compare with (Debian, Ubuntu: apt install "
+                     "libopenblas-dev)\n");
     fprintf(out, "    m       n   reduce  product      GOP/s%s\n", b.sgemm != NULL ? "     sgemm   ratio" : "");
     for (int64_t i = 0; st == TV_OK && i < (int64_t)(sizeof shapes / sizeof *shapes); i++)
         st = bench_shape(backend, &b, &shapes[i], out);

@@ -1,11 +1,23 @@
-// The hot ops besides the products, on one shape: time, bytes a second (operands read once plus results written once) and ratio to ref.
+// The hot ops besides the products, on one shape: time, bytes a second (operands read once plus results written
+// once) and ratio to ref.
 #include <string.h>
 
 #include "base/pack.h"
 #include "base/tensor.h"
 #include "bench.h"
 
-enum { TOKENS = 2048, WIDTH = 512, FFN = 1536, HEADS = 8, HEAD = 64, CONTEXT = 256, VOCAB = 264, ROWS = 1536, GROUP = 32, ROUNDS = 7 };
+enum {
+    TOKENS = 2048,
+    WIDTH = 512,
+    FFN = 1536,
+    HEADS = 8,
+    HEAD = 64,
+    CONTEXT = 256,
+    VOCAB = 264,
+    ROWS = 1536,
+    GROUP = 32,
+    ROUNDS = 7
+};
 enum { FLOAT = sizeof(float), INT = sizeof(int32_t) };
 
 // Operands that the ops share. Names say shape and type.
@@ -20,54 +32,110 @@ typedef struct operands {
 
 static tv_status run_decode(const tv_backend *b, const operands *o)
 {
-    return b->decode(&(tv_decode_args){.rows = ROWS, .cols = WIDTH, .group = GROUP, .base = 0, .T = o->T, .E = o->E,
-                                       .w8 = o->weights, .w8t = o->weights_t}, NULL);
+    return b->decode(&(tv_decode_args){.rows = ROWS,
+                                       .cols = WIDTH,
+                                       .group = GROUP,
+                                       .base = 0,
+                                       .T = o->T,
+                                       .E = o->E,
+                                       .w8 = o->weights,
+                                       .w8t = o->weights_t},
+                     NULL);
 }
 
 static tv_status run_quantize_rows(const tv_backend *b, const operands *o)
 {
-    return b->quantize_rows(&(tv_quantize_rows_args){.rows = TOKENS, .cols = WIDTH, .qmax = 127, .x = o->x, .q = o->saved,
-                                                     .scale = o->loss, .fault = o->fault}, NULL);
+    return b->quantize_rows(
+        &(tv_quantize_rows_args){
+            .rows = TOKENS, .cols = WIDTH, .qmax = 127, .x = o->x, .q = o->saved, .scale = o->loss, .fault = o->fault},
+        NULL);
 }
 
 static tv_status run_quantize_channels(const tv_backend *b, const operands *o)
 {
-    return b->quantize_channels(&(tv_quantize_channels_args){.tokens = TOKENS, .channels = WIDTH, .x = o->x, .qt = o->qt,
-                                                             .sumsq = o->sumsq, .fault = o->fault}, NULL);
+    return b->quantize_channels(
+        &(tv_quantize_channels_args){
+            .tokens = TOKENS, .channels = WIDTH, .x = o->x, .qt = o->qt, .sumsq = o->sumsq, .fault = o->fault},
+        NULL);
 }
 
 static tv_status run_norm(const tv_backend *b, const operands *o)
 {
-    return b->norm(&(tv_norm_args){.rows = TOKENS, .cols = WIDTH, .x = o->x, .w8 = o->weights, .y = o->y, .saved_q = o->saved,
-                                   .saved_scale = o->loss, .saved_rstd = o->dv, .fault = o->fault}, NULL);
+    return b->norm(&(tv_norm_args){.rows = TOKENS,
+                                   .cols = WIDTH,
+                                   .x = o->x,
+                                   .w8 = o->weights,
+                                   .y = o->y,
+                                   .saved_q = o->saved,
+                                   .saved_scale = o->loss,
+                                   .saved_rstd = o->dv,
+                                   .fault = o->fault},
+                   NULL);
 }
 
 static tv_status run_norm_backward(const tv_backend *b, const operands *o)
 {
-    return b->norm_backward(&(tv_norm_backward_args){.rows = TOKENS, .cols = WIDTH, .dy = o->x, .w8 = o->weights, .saved_q = o->q8,
-                                                     .saved_scale = o->scale, .saved_rstd = o->scale2, .dx = o->y}, NULL);
+    return b->norm_backward(&(tv_norm_backward_args){.rows = TOKENS,
+                                                     .cols = WIDTH,
+                                                     .dy = o->x,
+                                                     .w8 = o->weights,
+                                                     .saved_q = o->q8,
+                                                     .saved_scale = o->scale,
+                                                     .saved_rstd = o->scale2,
+                                                     .dx = o->y},
+                            NULL);
 }
 
 static tv_status run_rotary(const tv_backend *b, const operands *o)
 {
-    return b->rotary(&(tv_rotary_args){.tokens = TOKENS, .heads = HEADS, .width = HEAD, .context = CONTEXT, .cos_table = o->table,
-                                       .sin_table = o->table, .x = o->y}, NULL);
+    return b->rotary(&(tv_rotary_args){.tokens = TOKENS,
+                                       .heads = HEADS,
+                                       .width = HEAD,
+                                       .context = CONTEXT,
+                                       .cos_table = o->table,
+                                       .sin_table = o->table,
+                                       .x = o->y},
+                     NULL);
 }
 
 static tv_status run_attention(const tv_backend *b, const operands *o)
 {
-    return b->attention(&(tv_attention_args){.tokens = TOKENS, .heads = HEADS, .width = HEAD, .context = CONTEXT, .q = o->q8,
-                                             .k = o->k8, .v = o->v8, .q_scale = o->scale, .k_scale = o->scale,
-                                             .v_scale = o->scale2, .out = o->y, .top = o->top, .norm = o->norm}, NULL);
+    return b->attention(&(tv_attention_args){.tokens = TOKENS,
+                                             .heads = HEADS,
+                                             .width = HEAD,
+                                             .context = CONTEXT,
+                                             .q = o->q8,
+                                             .k = o->k8,
+                                             .v = o->v8,
+                                             .q_scale = o->scale,
+                                             .k_scale = o->scale,
+                                             .v_scale = o->scale2,
+                                             .out = o->y,
+                                             .top = o->top,
+                                             .norm = o->norm},
+                        NULL);
 }
 
 static tv_status run_attention_backward(const tv_backend *b, const operands *o)
 {
-    return b->attention_backward(&(tv_attention_backward_args){.tokens = TOKENS, .heads = HEADS, .width = HEAD, .context = CONTEXT,
-                                                               .q = o->q8, .k = o->k8, .v = o->v8, .g = o->g8,
-                                                               .q_scale = o->scale, .k_scale = o->scale, .v_scale = o->scale2,
-                                                               .g_scale = o->scale2, .top = o->top, .norm = o->norm, .dq = o->dq,
-                                                               .dk = o->dk, .dv = o->dv}, NULL);
+    return b->attention_backward(&(tv_attention_backward_args){.tokens = TOKENS,
+                                                               .heads = HEADS,
+                                                               .width = HEAD,
+                                                               .context = CONTEXT,
+                                                               .q = o->q8,
+                                                               .k = o->k8,
+                                                               .v = o->v8,
+                                                               .g = o->g8,
+                                                               .q_scale = o->scale,
+                                                               .k_scale = o->scale,
+                                                               .v_scale = o->scale2,
+                                                               .g_scale = o->scale2,
+                                                               .top = o->top,
+                                                               .norm = o->norm,
+                                                               .dq = o->dq,
+                                                               .dk = o->dk,
+                                                               .dv = o->dv},
+                                 NULL);
 }
 
 static tv_status run_gate(const tv_backend *b, const operands *o)
@@ -77,31 +145,47 @@ static tv_status run_gate(const tv_backend *b, const operands *o)
 
 static tv_status run_gate_backward(const tv_backend *b, const operands *o)
 {
-    return b->gate_backward(&(tv_gate_backward_args){.tokens = TOKENS / 8, .width = FFN, .saved_q = o->q8, .saved_scale = o->scale,
-                                                     .dh = o->x, .dgu = o->wide}, NULL);
+    return b->gate_backward(
+        &(tv_gate_backward_args){
+            .tokens = TOKENS / 8, .width = FFN, .saved_q = o->q8, .saved_scale = o->scale, .dh = o->x, .dgu = o->wide},
+        NULL);
 }
 
 static tv_status run_xent(const tv_backend *b, const operands *o)
 {
-    return b->xent(&(tv_xent_args){.rows = TOKENS, .vocab = VOCAB, .logits = o->logits, .targets = o->ids, .loss = o->loss,
-                                   .grad = o->y, .fault = o->fault}, NULL);
+    return b->xent(&(tv_xent_args){.rows = TOKENS,
+                                   .vocab = VOCAB,
+                                   .logits = o->logits,
+                                   .targets = o->ids,
+                                   .loss = o->loss,
+                                   .grad = o->y,
+                                   .fault = o->fault},
+                   NULL);
 }
 
 static tv_status run_embed(const tv_backend *b, const operands *o)
 {
-    return b->embed(&(tv_embed_args){.tokens = TOKENS, .width = WIDTH, .ids = o->ids, .w8 = o->weights, .x = o->y}, NULL);
+    return b->embed(&(tv_embed_args){.tokens = TOKENS, .width = WIDTH, .ids = o->ids, .w8 = o->weights, .x = o->y},
+                    NULL);
 }
 
 static tv_status run_embed_vote(const tv_backend *b, const operands *o)
 {
-    return b->embed_vote(&(tv_embed_vote_args){.tokens = TOKENS, .width = WIDTH, .table = VOCAB, .ids = o->ids, .gt = o->g8,
-                                               .rule = {.tau = 0.5f, .levels = 1, .vote_bits = 8}, .votes = o->votes}, NULL);
+    return b->embed_vote(&(tv_embed_vote_args){.tokens = TOKENS,
+                                               .width = WIDTH,
+                                               .table = VOCAB,
+                                               .ids = o->ids,
+                                               .gt = o->g8,
+                                               .rule = {.tau = 0.5f, .levels = 1, .vote_bits = 8},
+                                               .votes = o->votes},
+                         NULL);
 }
 
 static tv_status run_trigram(const tv_backend *b, const operands *o)
 {
-    return b->trigram(&(tv_trigram_args){.tokens = TOKENS, .channels = WIDTH, .context = CONTEXT, .in = o->x, .out = o->trigram},
-                      NULL);
+    return b->trigram(
+        &(tv_trigram_args){.tokens = TOKENS, .channels = WIDTH, .context = CONTEXT, .in = o->x, .out = o->trigram},
+        NULL);
 }
 
 static tv_status run_add(const tv_backend *b, const operands *o)
@@ -111,8 +195,18 @@ static tv_status run_add(const tv_backend *b, const operands *o)
 
 static tv_ballot_args ballot_args(const operands *o)
 {
-    return (tv_ballot_args){.rows = ROWS, .cols = WIDTH, .T = o->T, .T_accum = o->T_accum, .votes = o->votes, .vote_bits = 8,
-                            .rule = TV_RULE_RESTART, .units = 4, .quorum = 1, .threshold = 64, .eta_q = 8 << 16, .cut = -1,
+    return (tv_ballot_args){.rows = ROWS,
+                            .cols = WIDTH,
+                            .T = o->T,
+                            .T_accum = o->T_accum,
+                            .votes = o->votes,
+                            .vote_bits = 8,
+                            .rule = TV_RULE_RESTART,
+                            .units = 4,
+                            .quorum = 1,
+                            .threshold = 64,
+                            .eta_q = 8 << 16,
+                            .cut = -1,
                             .stats = o->stats};
 }
 
@@ -124,9 +218,19 @@ static tv_status run_ballot(const tv_backend *b, const operands *o)
 
 static tv_status run_ballot_e(const tv_backend *b, const operands *o)
 {
-    return b->ballot_e(&(tv_ballot_e_args){.rows = ROWS, .cols = WIDTH, .group = GROUP, .base = 0, .T = o->T, .E = o->E,
-                                           .E_accum = o->E_accum, .votes = o->votes, .vote_bits = 8, .eta_e_q = 1311,
-                                           .threshold = 8, .stats = o->stats}, NULL);
+    return b->ballot_e(&(tv_ballot_e_args){.rows = ROWS,
+                                           .cols = WIDTH,
+                                           .group = GROUP,
+                                           .base = 0,
+                                           .T = o->T,
+                                           .E = o->E,
+                                           .E_accum = o->E_accum,
+                                           .votes = o->votes,
+                                           .vote_bits = 8,
+                                           .eta_e_q = 1311,
+                                           .threshold = 8,
+                                           .stats = o->stats},
+                       NULL);
 }
 
 static const struct {
@@ -134,23 +238,23 @@ static const struct {
     tv_status (*run)(const tv_backend *, const operands *);
     int64_t bytes; // read and written
 } ops[] = {
-    {"decode", run_decode, ROWS * WIDTH * 11 / 5},
-    {"quantize_rows", run_quantize_rows, TOKENS * WIDTH * 5},
-    {"quantize_channels", run_quantize_channels, TOKENS * WIDTH * 5},
-    {"norm", run_norm, TOKENS * WIDTH * 9},
-    {"norm_backward", run_norm_backward, TOKENS * WIDTH * 9},
-    {"rotary", run_rotary, TOKENS * WIDTH * 8},
-    {"attention", run_attention, TOKENS * WIDTH * 7},
-    {"attention_backward", run_attention_backward, TOKENS * WIDTH * 16},
+    {"decode", run_decode, ROWS *WIDTH * 11 / 5},
+    {"quantize_rows", run_quantize_rows, TOKENS *WIDTH * 5},
+    {"quantize_channels", run_quantize_channels, TOKENS *WIDTH * 5},
+    {"norm", run_norm, TOKENS *WIDTH * 9},
+    {"norm_backward", run_norm_backward, TOKENS *WIDTH * 9},
+    {"rotary", run_rotary, TOKENS *WIDTH * 8},
+    {"attention", run_attention, TOKENS *WIDTH * 7},
+    {"attention_backward", run_attention_backward, TOKENS *WIDTH * 16},
     {"gate", run_gate, TOKENS / 4 * FFN * 12},
     {"gate_backward", run_gate_backward, TOKENS / 8 * FFN * 14},
-    {"xent", run_xent, TOKENS * VOCAB * 8},
-    {"embed", run_embed, TOKENS * WIDTH * 5},
-    {"embed_vote", run_embed_vote, TOKENS * WIDTH},
-    {"trigram", run_trigram, TOKENS * WIDTH * 16},
-    {"add", run_add, TOKENS * WIDTH * 12},
-    {"ballot", run_ballot, ROWS * WIDTH * 17 / 5},
-    {"ballot_e", run_ballot_e, ROWS * WIDTH * 6 / 5},
+    {"xent", run_xent, TOKENS *VOCAB * 8},
+    {"embed", run_embed, TOKENS *WIDTH * 5},
+    {"embed_vote", run_embed_vote, TOKENS *WIDTH},
+    {"trigram", run_trigram, TOKENS *WIDTH * 16},
+    {"add", run_add, TOKENS *WIDTH * 12},
+    {"ballot", run_ballot, ROWS *WIDTH * 17 / 5},
+    {"ballot_e", run_ballot_e, ROWS *WIDTH * 6 / 5},
 };
 
 // Packed trits of ROWS x WIDTH weights, pseudo-random.
@@ -253,8 +357,8 @@ tv_status tv_bench_ops(const tv_backend *backend, FILE *out)
     memset(&o, 0, sizeof o);
     make_operands(&pool, &o);
     tv_status st = pool.status;
-    fprintf(out, "ops of %s: %d tokens, width %d, ffn %d, %d heads of %d, context %d; medians of %d rounds\n", backend->describe(),
-            TOKENS, WIDTH, FFN, HEADS, HEAD, CONTEXT, ROUNDS);
+    fprintf(out, "ops of %s: %d tokens, width %d, ffn %d, %d heads of %d, context %d; medians of %d rounds\n",
+            backend->describe(), TOKENS, WIDTH, FFN, HEADS, HEAD, CONTEXT, ROUNDS);
     fprintf(out, "op                          ms     GB/s%s\n", ref != NULL ? "    ref ms   ratio" : "");
     for (int64_t i = 0; st == TV_OK && i < (int64_t)(sizeof ops / sizeof *ops); i++)
         st = bench_op(backend, ref, i, &o, out);

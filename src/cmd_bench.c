@@ -7,18 +7,30 @@
 #include "bench.h"
 #include "command.h"
 
-typedef tv_status bench_function(const tv_backend *backend, FILE *out);
-
+// A benchmark of one process, or one of all ranks.
 static const struct {
     const char *name;
-    bench_function *run;
+    tv_status (*run)(const tv_backend *backend, FILE *out);
+    tv_status (*run_ranks)(tv_comm *comm, const tv_backend *backend, FILE *out);
 } benches[] = {
-    {"gemm", tv_bench_gemm},
-    {"ops", tv_bench_ops},
+    {"gemm", tv_bench_gemm, NULL},
+    {"ops", tv_bench_ops, NULL},
+    {"exchange", NULL, tv_bench_exchange},
 };
 #define BENCH_COUNT ((int64_t)(sizeof benches / sizeof *benches))
+#define BENCH_NAMES "all, gemm, ops, exchange"
 
-static tv_status run_bench(const char *name, const tv_backend *backend)
+static tv_status run_at(int64_t i, tv_comm *comm, const tv_backend *backend)
+{
+    if (benches[i].run_ranks != NULL)
+        return benches[i].run_ranks(comm, backend, stdout);
+    if (tv_comm_size(comm) > 1)
+        return TV_FAIL(TV_USAGE, "trivote bench %s runs as one process; start it without mpirun or srun",
+                       benches[i].name);
+    return benches[i].run(backend, stdout);
+}
+
+static tv_status run_bench(const char *name, tv_comm *comm, const tv_backend *backend)
 {
     const char *names[BENCH_COUNT + 1] = {"all"};
     int all = strcmp(name, "all") == 0, known = all;
@@ -26,14 +38,14 @@ static tv_status run_bench(const char *name, const tv_backend *backend)
         names[i + 1] = benches[i].name;
         if (all || strcmp(name, benches[i].name) == 0) {
             known = 1;
-            TV_TRY(benches[i].run(backend, stdout));
+            TV_TRY(run_at(i, comm, backend));
         }
     }
     if (known)
         return TV_OK;
     const char *nearest = tv_nearest(name, names, BENCH_COUNT + 1);
-    return TV_FAIL(TV_USAGE, "unknown benchmark '%s'%s%s%s; there are: all, gemm, ops", name, nearest ? " (did you mean '" : "",
-                   nearest ? nearest : "", nearest ? "'?)" : "");
+    return TV_FAIL(TV_USAGE, "unknown benchmark '%s'%s%s%s; there are: " BENCH_NAMES, name,
+                   nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
 }
 
 tv_status tv_cmd_bench(tv_comm *comm, int argc, char **argv)
@@ -50,12 +62,12 @@ tv_status tv_cmd_bench(tv_comm *comm, int argc, char **argv)
     tv_status st;
     TV_TRY_GOTO(st, done, tv_args_parse(&table, argc, argv));
     if (operands.count == 0) {
-        st = TV_FAIL(TV_USAGE, "name what to time: all, gemm, ops");
+        st = TV_FAIL(TV_USAGE, "name what to time: " BENCH_NAMES);
         goto done;
     }
     TV_TRY_GOTO(st, done, tv_command_backend(name, comm, (int)threads, &backend));
     for (int64_t i = 0; st == TV_OK && i < operands.count; i++)
-        st = run_bench(operands.items[i], backend);
+        st = run_bench(operands.items[i], comm, backend);
     backend->close();
 done:
     free(operands.items);

@@ -13,7 +13,7 @@ static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, in
     tv_eval_report report;
     tv_status st = tv_batch_open(&batch, loaded->backend, config->train.unit_windows, config->model.context);
     if (st == TV_OK)
-        st = tv_corpus_open(&data, 1, 0, config->model.context + 1, &corpus);
+        st = tv_corpus_open(&data, 1, TV_CORPUS_HOLD_ALL, config->model.context + 1, &corpus);
     TV_TRY_GOTO(st, done, tv_comm_agree(comm, st));
     tv_eval_args args = {
         .comm = comm,
@@ -25,8 +25,8 @@ static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, in
     };
     TV_TRY_GOTO(st, done, tv_eval_run(&args, &report));
     if (tv_comm_rank(comm) == 0)
-        printf("bpb=%.6f loss=%.6f windows=%lld bytes=%lld step=%lld\n", report.bpb, report.loss, (long long)report.windows,
-               (long long)report.bytes, (long long)loaded->step);
+        printf("bpb=%.6f loss=%.6f windows=%lld bytes=%lld step=%lld\n", report.bpb, report.loss,
+               (long long)report.windows, (long long)report.bytes, (long long)loaded->step);
 done:
     tv_corpus_close(corpus);
     tv_batch_close(&batch, loaded->backend);

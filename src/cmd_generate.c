@@ -38,7 +38,8 @@ static tv_status next_logits(stream *s)
         .fault = s->fault,
     };
     TV_TRY(tv_model_forward(&s->loaded->model, &unit));
-    return backend->copy(s->logits, s->loaded->model.logits + (s->length - 1) * TV_VOCAB, BYTES * sizeof(float), TV_COPY_TO_HOST, NULL);
+    return backend->copy(s->logits, s->loaded->model.logits + (s->length - 1) * TV_VOCAB, BYTES * sizeof(float),
+                         TV_COPY_TO_HOST, NULL);
 }
 
 // Number of logits that stand before logit i in the order (value down, index up).
@@ -147,12 +148,9 @@ tv_status tv_cmd_generate(tv_comm *comm, int argc, char **argv)
     const char *dir = NULL;
     generate_args options = {.bytes = 256, .temperature = 0.8, .seed = 1};
     const tv_arg args[] = {
-        {"--checkpoint", TV_ARG_TEXT, &dir, "DIR", 1},
-        {"--prompt", TV_ARG_TEXT, &options.prompt, "TEXT", 1},
-        {"--bytes", TV_ARG_INT, &options.bytes, "N", 0},
-        {"--temperature", TV_ARG_FLOAT, &options.temperature, "X", 0},
-        {"--top-k", TV_ARG_INT, &options.top_k, "K", 0},
-        {"--seed", TV_ARG_INT, &options.seed, "S", 0},
+        {"--checkpoint", TV_ARG_TEXT, &dir, "DIR", 1},   {"--prompt", TV_ARG_TEXT, &options.prompt, "TEXT", 1},
+        {"--bytes", TV_ARG_INT, &options.bytes, "N", 0}, {"--temperature", TV_ARG_FLOAT, &options.temperature, "X", 0},
+        {"--top-k", TV_ARG_INT, &options.top_k, "K", 0}, {"--seed", TV_ARG_INT, &options.seed, "S", 0},
     };
     const tv_arg_table table = {"generate", args, sizeof args / sizeof *args, NULL};
     tv_loaded loaded = {0};

@@ -56,8 +56,8 @@ static json_t *census_json(const tv_state_array *array, const tensor_census *cen
     }
     return json_pack("{s:I, s:I, s:i, s:i, s:i, s:I, s:I, s:I, s:o}", "rows", (json_int_t)array->rows, "cols",
                      (json_int_t)array->logical_cols, "G", array->scale_group, "b", array->b, "m", array->m, "minus",
-                     (json_int_t)census->trits[0], "zero", (json_int_t)census->trits[1], "plus", (json_int_t)census->trits[2],
-                     "exponents", exponents);
+                     (json_int_t)census->trits[0], "zero", (json_int_t)census->trits[1], "plus",
+                     (json_int_t)census->trits[2], "exponents", exponents);
 }
 
 // tensors[name] for every T of the checkpoint, its E found by name.
@@ -83,9 +83,10 @@ static void print_text(const tv_checkpoint_info *info, json_t *tensors, const ch
 {
     const char *name, *exponent;
     json_t *tensor, *n;
-    printf("program   %s\nstep      %lld\nbytes     %lld\nunits     %lld\nseed      %lld\nwriters   %lld\ndigest    %s\n\n", info->program,
-           (long long)info->step, (long long)info->bytes_seen, (long long)info->units, (long long)info->seed, (long long)info->writers,
-           digest);
+    printf("program   %s\nstep      %lld\nbytes     %lld\nunits     %lld\nseed      %lld\nwriters   %lld\ndigest    "
+           "%s\n\n",
+           info->program, (long long)info->step, (long long)info->bytes_seen, (long long)info->units,
+           (long long)info->seed, (long long)info->writers, digest);
     printf("%-28s %8s %8s %7s %7s %7s  exponents\n", "tensor", "rows", "cols", "-1", "0", "+1");
     json_object_foreach(tensors, name, tensor)
     {
@@ -93,8 +94,10 @@ static void print_text(const tv_checkpoint_info *info, json_t *tensors, const ch
         double zero = (double)json_integer_value(json_object_get(tensor, "zero"));
         double plus = (double)json_integer_value(json_object_get(tensor, "plus"));
         double all = minus + zero + plus > 0 ? minus + zero + plus : 1;
-        printf("%-28s %8lld %8lld %6.2f%% %6.2f%% %6.2f%% ", name, (long long)json_integer_value(json_object_get(tensor, "rows")),
-               (long long)json_integer_value(json_object_get(tensor, "cols")), 100 * minus / all, 100 * zero / all, 100 * plus / all);
+        printf("%-28s %8lld %8lld %6.2f%% %6.2f%% %6.2f%% ", name,
+               (long long)json_integer_value(json_object_get(tensor, "rows")),
+               (long long)json_integer_value(json_object_get(tensor, "cols")), 100 * minus / all, 100 * zero / all,
+               100 * plus / all);
         json_object_foreach(json_object_get(tensor, "exponents"), exponent, n)
             printf(" %s:%lld", exponent, (long long)json_integer_value(n));
         printf("\n");
@@ -103,10 +106,10 @@ static void print_text(const tv_checkpoint_info *info, json_t *tensors, const ch
 
 static tv_status print_json(const tv_checkpoint_info *info, json_t *tensors, const char *digest)
 {
-    json_t *report = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:O}", "program", info->program, "step", (json_int_t)info->step,
-                               "bytes_seen", (json_int_t)info->bytes_seen, "units", (json_int_t)info->units, "seed",
-                               (json_int_t)info->seed, "writers", (json_int_t)info->writers, "digest", digest, "config",
-                               info->config_text, "tensors", tensors);
+    json_t *report = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:O}", "program", info->program, "step", (json_int_t)info->step,
+        "bytes_seen", (json_int_t)info->bytes_seen, "units", (json_int_t)info->units, "seed", (json_int_t)info->seed,
+        "writers", (json_int_t)info->writers, "digest", digest, "config", info->config_text, "tensors", tensors);
     if (!report)
         return TV_FAIL(TV_MEMORY, "no memory for the report");
     json_dumpf(report, stdout, JSON_INDENT(2));

@@ -19,12 +19,14 @@ static tv_status dry_run(const tv_config *config, tv_comm *comm)
     TV_TRY(tv_audit_print(config, tv_comm_size(comm), 0));
     int64_t unit = train->unit_windows * config->model.context;
     tv_rank_counts(train->units, counts, sizeof counts);
-    printf("\nbatch: %lld windows x %lld bytes = %lld bytes a unit; %lld units = %lld bytes a step; %lld steps = %lld bytes\n",
+    printf("\nbatch: %lld windows x %lld bytes = %lld bytes a unit; %lld units = %lld bytes a step; %lld steps = %lld "
+           "bytes\n",
            (long long)train->unit_windows, (long long)config->model.context, (long long)unit, (long long)train->units,
            (long long)(unit * train->units), (long long)train->steps, (long long)(unit * train->units * train->steps));
     printf("ranks: %s\n", counts);
     if (unit < 16384)
-        printf("note: a unit of %lld tokens stands behind a vote; 16384 or more learn best with levels 1\n", (long long)unit);
+        printf("note: a unit of %lld tokens stands behind a vote; 16384 or more learn best with levels 1\n",
+               (long long)unit);
     return TV_OK;
 }
 
@@ -45,10 +47,8 @@ tv_status tv_cmd_train(tv_comm *comm, int argc, char **argv)
     int dry = 0;
     tv_arg_list sets = {0};
     const tv_arg args[] = {
-        {"--config", TV_ARG_TEXT, &path, "FILE", 1},
-        {"--set", TV_ARG_LIST, &sets, "key=value", 0},
-        {"--run", TV_ARG_TEXT, &folder, "DIR", 0},
-        {"--resume", TV_ARG_TEXT, &resume, "auto|never|DIR", 0},
+        {"--config", TV_ARG_TEXT, &path, "FILE", 1}, {"--set", TV_ARG_LIST, &sets, "key=value", 0},
+        {"--run", TV_ARG_TEXT, &folder, "DIR", 0},   {"--resume", TV_ARG_TEXT, &resume, "auto|never|DIR", 0},
         {"--dry-run", TV_ARG_FLAG, &dry, "", 0},
     };
     const tv_arg_table table = {"train", args, sizeof args / sizeof *args, NULL};

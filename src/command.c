@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/log.h"
 #include "io/checkpoint.h"
 #include "train/resume.h"
 
@@ -18,15 +19,38 @@ tv_status tv_command_config(const char *path, const char *const *sets, int64_t s
     return st;
 }
 
-tv_status tv_command_backend(const char *name, tv_comm *comm, int threads, const tv_backend **backend)
+static tv_status open_backend(const char *name, tv_comm *comm, int threads, const tv_backend **backend)
 {
     const tv_backend *found = NULL;
-    tv_status st = tv_backend_find(name, &found);
+    TV_TRY(tv_backend_find(name, &found));
+    TV_TRY(found->open(tv_comm_local_rank(comm), tv_comm_local_size(comm), threads));
+    *backend = found;
+    return TV_OK;
+}
+
+// The GPUs when every rank has one, else the host for all of them: ranks exchange votes from one kind of memory.
+static tv_status open_auto(tv_comm *comm, int threads, const tv_backend **backend)
+{
+    tv_status st = open_backend("auto", comm, threads, backend);
+    uint32_t without = st != TV_OK || (*backend)->host_memory;
+    TV_TRY(tv_comm_sum_u32(comm, &without, 1, TV_WIRE_OTHER));
+    if (without == 0 || (st == TV_OK && (*backend)->host_memory))
+        return st;
+    if (tv_comm_rank(comm) == 0)
+        tv_log_warn("auto takes the CPU, since not every rank can have a GPU%s%s", st == TV_OK ? "" : ": ",
+                    st == TV_OK ? "" : tv_status_message());
     if (st == TV_OK)
-        st = found->open(tv_comm_local_rank(comm), tv_comm_local_size(comm), threads);
-    if (st == TV_OK)
-        *backend = found;
-    return tv_comm_agree(comm, st);
+        (*backend)->close();
+    *backend = NULL;
+    st = open_backend("cpu", comm, threads, backend);
+    return st == TV_OK ? st : open_backend("ref", comm, threads, backend);
+}
+
+tv_status tv_command_backend(const char *name, tv_comm *comm, int threads, const tv_backend **backend)
+{
+    if (strcmp(name, "auto") == 0)
+        return tv_comm_agree(comm, open_auto(comm, threads, backend));
+    return tv_comm_agree(comm, open_backend(name, comm, threads, backend));
 }
 
 static tv_status load_local(const char *dir, tv_comm *comm, int64_t windows, tv_loaded *out)

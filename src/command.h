@@ -40,10 +40,6 @@ typedef struct tv_loaded {
 tv_status tv_command_load(const char *dir, tv_comm *comm, int64_t windows, tv_loaded *out);
 void tv_command_unload(tv_loaded *loaded);
 
-// Local. Digest of an opened checkpoint, computed from its rows; TV_CHECKPOINT when the manifest says another.
-struct tv_checkpoint;
-tv_status tv_command_digest(struct tv_checkpoint *checkpoint, tv_hash128 *digest);
-
 // Local. The audit's tables: weights by part, bytes by kind and rank, activations, checkpoint size.
 tv_status tv_audit_print(const tv_config *config, int ranks, int json);
 

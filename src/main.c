@@ -17,7 +17,7 @@ static const tv_command commands[] = {
     {"digest", "digest of a checkpoint's state", 0, tv_cmd_digest},
     {"verify", "check every byte of a checkpoint", 0, tv_cmd_verify},
     {"audit", "weights, state bytes and memory of a config", 0, tv_cmd_audit},
-    {"bench", "time the kernels", 0, tv_cmd_bench},
+    {"bench", "time the kernels, or the exchange between ranks", 1, tv_cmd_bench},
     {"version", "print the version", 0, cmd_version},
     {"help", "print the commands and all config keys", 0, cmd_help},
 };
@@ -52,8 +52,8 @@ static tv_status find_command(const char *name, const tv_command **out)
         }
     }
     const char *nearest = tv_nearest(name, names, COMMAND_COUNT);
-    return TV_FAIL(TV_USAGE, "unknown command '%s'%s%s%s; 'trivote help' lists them", name, nearest ? " (did you mean '" : "",
-                   nearest ? nearest : "", nearest ? "'?)" : "");
+    return TV_FAIL(TV_USAGE, "unknown command '%s'%s%s%s; 'trivote help' lists them", name,
+                   nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
 }
 
 static tv_status run_command(int argc, char **argv, tv_comm *comm)

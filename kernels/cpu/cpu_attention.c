@@ -6,11 +6,11 @@
 // Scratch of one head.
 typedef struct buffers {
     void *k_panels, *a_panel;
-    float *v;                // [context, channels]
-    float *k_scale, *v_scale; // [context]
-    int32_t *sums;           // [TV_GEMM_MR, keys]
-    float *weights;          // [TV_QUERY_BLOCK, keys]
-    float *out;              // [TV_CHAIN_ROWS, channels]
+    float *v;                      // [context, channels]
+    float *k_scale, *v_scale;      // [keys]
+    int32_t *sums;                 // [TV_GEMM_MR, keys]
+    float *weights;                // [TV_QUERY_BLOCK, keys]
+    float *out;                    // [TV_CHAIN_ROWS, channels]
     float inverse[TV_QUERY_BLOCK]; // 1 / l
 } buffers;
 
@@ -25,36 +25,52 @@ static size_t carve_buffers(const tv_head_shape *shape, char *base, buffers *b)
     b->k_panels = TV_ISA_NAME(tv_carve_panels)(&carve, shape);
     b->a_panel = TV_ISA_NAME(tv_carve_take)(&carve, TV_GEMM_PACK_ROWS * TV_GEMM_DEPTH, TV_GEMM_ITEM_BYTES);
     b->v = TV_ISA_NAME(tv_carve_take)(&carve, shape->context * shape->channels, sizeof(float));
-    b->k_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->context, sizeof(float));
-    b->v_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->context, sizeof(float));
+    b->k_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->keys, sizeof(float));
+    b->v_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->keys, sizeof(float));
     b->sums = TV_ISA_NAME(tv_carve_take)(&carve, TV_GEMM_MR * shape->keys, sizeof(int32_t));
     b->weights = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(float));
     b->out = TV_ISA_NAME(tv_carve_take)(&carve, TV_CHAIN_ROWS * shape->channels, sizeof(float));
     return carve.used;
 }
 
-// Scores of query i, from its integer products, become its weights e_j s_v[j] and 1 / l. Weights of later keys, up to `last`, are 0.
-static float query_weights(const job *j, const buffers *b, int64_t query, int64_t i, int64_t last, const int32_t *restrict sums,
-                           float *restrict weights)
+// One query and its rows of the buffers.
+typedef struct query {
+    int64_t token;       // [M, H] index
+    int64_t count, last; // keys it sees; weights that the chains read
+    const int32_t *sums;
+    float *weights;
+} query;
+
+// Scores of a query, from its integer products, become its weights e_j s_v[j] and 1 / l. Weights of later keys, up
+// to `last`, are 0. The loops run over whole vectors: items from `count` on hold a number that changes neither the
+// maximum nor a lane (x + -0 = x).
+static float query_weights(const job *j, const buffers *b, const query *at)
 {
     const tv_attention_args *a = j->args;
-    int64_t count = i + 1;
-    float c = a->q_scale[query] * j->shape.inv_sqrt, lane[TV_LANES] = {0};
-    for (int64_t k = 0; k < count; k++)
-        weights[k] = (float)sums[k] * (c * b->k_scale[k]);
-    float top = tv_row_max(weights, count) + 0.0f;
-    for (int64_t k = 0; k < count; k++)
+    const int32_t *restrict sums = at->sums;
+    float *restrict weights = at->weights;
+    const float *restrict k_scale = b->k_scale, *restrict v_scale = b->v_scale;
+    int64_t count = at->count, whole = tv_head_whole(count);
+    float c = a->q_scale[at->token] * j->shape.inv_sqrt, lane[TV_LANES] = {0};
+    for (int64_t k = 0; k < whole; k++)
+        weights[k] = (float)sums[k] * (c * k_scale[k]);
+    for (int64_t k = count; k < whole; k++)
+        weights[k] = weights[0];
+    float top = tv_row_max(weights, whole) + 0.0f;
+    for (int64_t k = 0; k < whole; k++)
         weights[k] = tv_exp(weights[k] - top);
-    tv_lanes_add(lane, weights, count);
-    for (int64_t k = 0; k < count; k++)
-        weights[k] = weights[k] * b->v_scale[k];
-    for (int64_t k = count; k < last; k++)
+    for (int64_t k = count; k < whole; k++)
+        weights[k] = -0.0f;
+    tv_lanes_add(lane, weights, whole);
+    for (int64_t k = 0; k < whole; k++)
+        weights[k] = weights[k] * v_scale[k];
+    for (int64_t k = count; k < at->last; k++)
         weights[k] = 0.0f;
     float norm = tv_lanes_combine(lane);
     if (a->top != NULL)
-        a->top[query] = top;
+        a->top[at->token] = top;
     if (a->norm != NULL)
-        a->norm[query] = norm;
+        a->norm[at->token] = norm;
     return 1.0f / norm;
 }
 
@@ -73,9 +89,14 @@ static void block_weights(const job *j, buffers *b, int64_t item, int64_t first,
                                          .a_panel = b->a_panel,
                                          .sums = b->sums};
         TV_ISA_NAME(tv_head_product_run)(&product);
-        for (int64_t i = row; i < end; i++)
-            b->inverse[i - first] = query_weights(j, b, item + i * shape->heads, i, last, b->sums + (i - row) * shape->keys,
-                                                  b->weights + (i - first) * shape->keys);
+        for (int64_t i = row; i < end; i++) {
+            const query at = {.token = item + i * shape->heads,
+                              .count = i + 1,
+                              .last = last,
+                              .sums = b->sums + (i - row) * shape->keys,
+                              .weights = b->weights + (i - first) * shape->keys};
+            b->inverse[i - first] = query_weights(j, b, &at);
+        }
     }
     for (int64_t r = last - first; r % TV_CHAIN_ROWS != 0; r++)
         memset(b->weights + r * shape->keys, 0, (size_t)last * sizeof(float));
@@ -97,7 +118,8 @@ static void block_outputs(const job *j, const buffers *b, int64_t item, int64_t 
         memset(b->out, 0, (size_t)(TV_CHAIN_ROWS * shape->channels) * sizeof(float));
         TV_ISA_NAME(tv_chain_run)(&chain);
         for (int64_t i = group; i < end; i++) {
-            float *restrict out = j->args->out + (item + i * shape->heads) * shape->width, inverse = b->inverse[i - first];
+            float *restrict out = j->args->out + (item + i * shape->heads) * shape->width;
+            float inverse = b->inverse[i - first];
             const float *restrict sum = b->out + (i - group) * shape->channels;
             for (int64_t c = 0; c < shape->width; c++)
                 out[c] = sum[c] * inverse;

@@ -1,5 +1,5 @@
-// Causal attention, backward. An item is one window and head. Blocks of queries come in ascending order: each gives its own rows of dq,
-// and one stretch of the chains of dk and dv, whose sums wait in scratch.
+// Causal attention, backward. An item is one window and head. Blocks of queries come in ascending order: each gives
+// its own rows of dq, and one stretch of the chains of dk and dv, whose sums wait in scratch.
 #include "kernels/cpu/cpu_attention.h"
 #include "kernels/cpu/cpu_rows.h"
 #include "kernels/cpu/cpu_threads.h"
@@ -9,7 +9,7 @@ typedef struct buffers {
     void *k_panels, *v_panels, *a_panel;
     float *q, *k, *g;          // [context, channels]
     float *dk, *dv;            // [context + TV_CHAIN_ROWS, channels]
-    float *k_scale, *v_scale;  // [context]
+    float *k_scale, *v_scale;  // [keys]
     int32_t *sums;             // [2, TV_GEMM_MR, keys]: q k, then g v
     float *to_q, *to_k, *to_v; // [TV_QUERY_BLOCK, keys]: weights of the three chains
     float *dq;                 // [TV_CHAIN_ROWS, channels]
@@ -32,8 +32,8 @@ static size_t carve_buffers(const tv_head_shape *shape, char *base, buffers *b)
     b->g = TV_ISA_NAME(tv_carve_take)(&carve, rows, sizeof(float));
     b->dk = TV_ISA_NAME(tv_carve_take)(&carve, rows + more, sizeof(float));
     b->dv = TV_ISA_NAME(tv_carve_take)(&carve, rows + more, sizeof(float));
-    b->k_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->context, sizeof(float));
-    b->v_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->context, sizeof(float));
+    b->k_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->keys, sizeof(float));
+    b->v_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->keys, sizeof(float));
     b->sums = TV_ISA_NAME(tv_carve_take)(&carve, 2 * TV_GEMM_MR * shape->keys, sizeof(int32_t));
     b->to_q = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(float));
     b->to_k = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(float));
@@ -50,22 +50,27 @@ typedef struct query {
     float *to_q, *to_k, *to_v;
 } query;
 
-// The chains' weights of one query. Before the last loop to_v holds p and to_k holds dp.
+// The chains' weights of one query. Before the last loop over keys to_v holds p and to_k holds dp. The loops run
+// over whole vectors: items from `count` on add the product -0 0 to a lane, which leaves it as it is.
 static void query_weights(const job *j, const buffers *b, const query *at)
 {
     const tv_attention_backward_args *a = j->args;
     const int32_t *restrict qk = at->qk, *restrict gv = at->gv;
+    const float *restrict k_scale = b->k_scale, *restrict v_scale = b->v_scale;
+    int64_t whole = tv_head_whole(at->count);
     float *restrict to_q = at->to_q, *restrict to_k = at->to_k, *restrict to_v = at->to_v;
     float c = a->q_scale[at->token] * j->shape.inv_sqrt, s_g = a->g_scale[at->token];
     float top = a->top[at->token], inverse = 1.0f / a->norm[at->token];
-    for (int64_t k = 0; k < at->count; k++) {
-        to_v[k] = tv_exp((float)qk[k] * (c * b->k_scale[k]) - top) * inverse;
-        to_k[k] = (float)gv[k] * (s_g * b->v_scale[k]);
+    for (int64_t k = 0; k < whole; k++) {
+        to_v[k] = tv_exp((float)qk[k] * (c * k_scale[k]) - top) * inverse;
+        to_k[k] = (float)gv[k] * (s_g * v_scale[k]);
     }
-    float delta = tv_row_dot(to_v, to_k, at->count);
-    for (int64_t k = 0; k < at->count; k++) {
+    for (int64_t k = at->count; k < whole; k++)
+        to_v[k] = -0.0f, to_k[k] = 0.0f;
+    float delta = tv_row_dot(to_v, to_k, whole);
+    for (int64_t k = 0; k < whole; k++) {
         float p = to_v[k], ds = p * (to_k[k] - delta);
-        to_q[k] = ds * b->k_scale[k];
+        to_q[k] = ds * k_scale[k];
         to_k[k] = ds * c;
         to_v[k] = p * s_g;
     }
@@ -133,7 +138,8 @@ static void block_queries(const job *j, const buffers *b, int64_t item, int64_t 
     }
 }
 
-// This block's stretch of the chains of dk and dv: rows are keys, steps are queries, from the first that sees the key.
+// This block's stretch of the chains of dk and dv: rows are keys, steps are queries, from the first that sees the
+// key.
 static void block_keys(const job *j, const buffers *b, int64_t first, int64_t last)
 {
     const tv_head_shape *shape = &j->shape;

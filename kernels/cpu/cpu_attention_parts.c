@@ -21,10 +21,7 @@ enum { LANES = 8 };
 #endif
 enum { VECTORS = TV_CHAIN_CHANNELS / LANES, BORDER = 64 };
 
-static inline int64_t round_up(int64_t value, int64_t unit)
-{
-    return (value + unit - 1) / unit * unit;
-}
+static inline int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 static inline int64_t panel_bytes(const tv_head_shape *shape, int rows)
 {
@@ -43,10 +40,7 @@ tv_head_shape TV_ISA_NAME(tv_head_shape_of)(int64_t heads, int64_t context, int6
     return shape;
 }
 
-int TV_ISA_NAME(tv_head_fits)(int64_t width)
-{
-    return width <= TV_GEMM_DEPTH;
-}
+int TV_ISA_NAME(tv_head_fits)(int64_t width) { return width <= TV_GEMM_DEPTH; }
 
 void *TV_ISA_NAME(tv_carve_take)(tv_carve *carve, int64_t items, size_t item_bytes)
 {
@@ -94,6 +88,7 @@ void TV_ISA_NAME(tv_head_gather)(const tv_head_shape *shape, const float *values
 {
     for (int64_t i = 0; i < shape->context; i++)
         to[i] = values[item + i * shape->heads];
+    memset(to + shape->context, 0, (size_t)(shape->keys - shape->context) * sizeof *to);
 }
 
 void TV_ISA_NAME(tv_head_product_run)(const tv_head_product *product)
@@ -105,7 +100,8 @@ void TV_ISA_NAME(tv_head_product_run)(const tv_head_product *product)
     TV_ISA_NAME(tv_cpu_pack_a)(&rows, start);
     for (int64_t key = 0; key < product->last; key += TV_GEMM_NR) {
         const tv_cpu_micro micro = {.a = rows.to,
-                                    .b = (const char *)product->panels + key / TV_GEMM_NR * panel_bytes(shape, TV_GEMM_NR),
+                                    .b = (const char *)product->panels +
+                                         key / TV_GEMM_NR * panel_bytes(shape, TV_GEMM_NR),
                                     .depth = (int)shape->width,
                                     .first = 1,
                                     .start = start,

@@ -13,7 +13,8 @@ static char description[96] = "cpu: not open";
 static tv_status open_isa(int local_size, int threads, const char *isa)
 {
     tv_cpu_threads_open(local_size, threads);
-    snprintf(description, sizeof description, "cpu: %s, %d thread%s", isa, tv_cpu_threads(), tv_cpu_threads() == 1 ? "" : "s");
+    snprintf(description, sizeof description, "cpu: %s, %d thread%s", isa, tv_cpu_threads(),
+             tv_cpu_threads() == 1 ? "" : "s");
     return TV_OK;
 }
 
@@ -41,16 +42,14 @@ static void close_cpu(void)
     close_ref();
 }
 
-static const char *describe_cpu(void)
-{
-    return description;
-}
+static const char *describe_cpu(void) { return description; }
 
 // What every table has in common.
 #define HOST_AND_REF                                                                                                   \
-    .name = "cpu", .describe = describe_cpu, .close = close_cpu, .host_memory = 1, .alloc = alloc_ref, .free = free_ref, \
-    .copy = copy_ref, .zero = zero_ref, .sync = sync_ref, .pack = pack_ref, .init = init_ref, .validate = validate_ref, \
-    .row_hash = row_hash_ref, .digits_pack = digits_pack_ref, .digits_unpack = digits_unpack_ref
+    .name = "cpu", .describe = describe_cpu, .close = close_cpu, .host_memory = 1, .alloc = alloc_ref,                 \
+    .free = free_ref, .copy = copy_ref, .zero = zero_ref, .sync = sync_ref, .pack = pack_ref, .init = init_ref,        \
+    .validate = validate_ref, .row_hash = row_hash_ref, .digits_pack = digits_pack_ref,                                \
+    .digits_unpack = digits_unpack_ref
 
 #define USE_BASE(op, args_type) .op = op##_ref,
 #define USE_AVX2(op, args_type) .op = op##_avx2,

@@ -1,12 +1,16 @@
 // The ballot: rows are unpacked, judged by branch-free loops and packed again.
 //
-// Served here: restart and budget. ref serves classic, and the flip cap, whose ties are counted in element order over the whole block.
+// Served here: restart and budget. ref serves classic, and the flip cap, whose ties are counted in element order
+// over the whole block.
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_rows.h"
 #include "kernels/cpu/cpu_threads.h"
 #include "kernels/cpu/cpu_trits.h"
 
-enum { CHUNK = 640, BINS = 256 }; // columns judged at once: a multiple of the 5 trits of a byte and of the 8 draws of a block
+enum {
+    CHUNK = 640,
+    BINS = 256
+}; // columns judged at once: a multiple of the 5 trits of a byte and of the 8 draws of a block
 
 // A stretch of one row with what the rule needs and finds.
 typedef struct stretch {
@@ -31,8 +35,9 @@ static void load_votes(const tv_ballot_args *b, int64_t element, stretch *s)
     }
 }
 
-// |d|. 2^20 stands for any larger step: the counter ends at its bound either way. floor(eta_q |v| / U) through a double is exact, since
-// the numerator is below 2^52 and a quotient just below an integer lies too far from it to round up.
+// |d|. 2^20 stands for any larger step: the counter ends at its bound either way. floor(eta_q |v| / U) through a
+// double is exact, since the numerator is below 2^52 and a quotient just below an integer lies too far from it to
+// round up.
 static void restart_steps(const tv_ballot_args *b, int shift, stretch *s)
 {
     int32_t whole = (int32_t)(b->eta_q >> 16), part = (int32_t)(b->eta_q & 0xFFFF);

@@ -1,12 +1,13 @@
 // Packed trits to int8 weights, row-major and transposed; unpack.
 //
-// A table of 256 words gives the five trits of a byte; words are stored five bytes apart, so a later store repairs the three bytes
-// that an earlier one wrote too much. Rows go in squares of 64, so that the transposed form leaves as whole cache lines.
+// A table of 256 words gives the five trits of a byte; words are stored five bytes apart, so a later store repairs
+// the three bytes that an earlier one wrote too much. Rows go in squares of 64, so that the transposed form leaves
+// as whole cache lines.
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_rows.h"
 #include "kernels/cpu/cpu_threads.h"
-#include "kernels/cpu/cpu_trits.h"
 #include "kernels/cpu/cpu_transpose.h"
+#include "kernels/cpu/cpu_trits.h"
 
 static void unpack_rows(const void *args, int64_t first, int64_t last, int thread)
 {

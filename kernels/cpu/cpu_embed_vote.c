@@ -1,7 +1,7 @@
 // One-hot votes of an embedding table.
 //
-// An item is a strip of 64 channels. Its gradients are transposed in squares of 64 tokens, so that a token adds 64 neighbouring
-// numbers to the sums of its row of the table. Sums are integers: their order is free.
+// An item is a strip of 64 channels. Its gradients are transposed in squares of 64 tokens, so that a token adds 64
+// neighbouring numbers to the sums of its row of the table. Sums are integers: their order is free.
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_rows.h"
 #include "kernels/cpu/cpu_threads.h"
@@ -33,7 +33,8 @@ static void add_tokens(const tv_embed_vote_args *a, int64_t channel, int width, 
 }
 
 // vote[c] of one row of the table, for the strip's channels; the row's first element is `element`.
-static void row_votes(const tv_embed_vote_args *a, const row_sums *row, uint64_t element, int width, int vote[TV_SQUARE])
+static void row_votes(const tv_embed_vote_args *a, const row_sums *row, uint64_t element, int width,
+                      int vote[TV_SQUARE])
 {
     float tau = a->rule.tau;
     if (a->rule.levels == 1) {

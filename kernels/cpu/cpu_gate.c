@@ -54,7 +54,8 @@ static void rotary_tokens(const void *args, int64_t first, int64_t last, int thr
     const tv_rotary_args *a = args;
     int64_t half = a->width / 2;
     for (int64_t t = first; t < last; t++) {
-        const float *restrict cosine = a->cos_table + t % a->context * half, *restrict sine = a->sin_table + t % a->context * half;
+        const float *restrict cosine = a->cos_table + t % a->context * half, *restrict sine =
+                                                                                 a->sin_table + t % a->context * half;
         for (int64_t head = 0; head < a->heads; head++) {
             float *restrict low = a->x + (t * a->heads + head) * a->width, *restrict high = low + half;
             for (int64_t c = 0; c < half; c++) {

@@ -2,9 +2,10 @@
 //
 //   acc[i, j] = sum_r a[i, r] b[j, r]      a [m, reduce], b [n, reduce], int8, exact in int32
 //
-// Rows of a and of b are packed into panels that lie in L2: groups of r side by side, so that one load gives a group of every row.
-// A finished tile of int32 sums goes to `done`, which turns it into floats or votes while it is in L1; the whole matrix of sums
-// never exists. The shape of the loops follows Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
+// Rows of a and of b are packed into panels that lie in L2: groups of r side by side, so that one load gives a group
+// of every row. A finished tile of int32 sums goes to `done`, which turns it into floats or votes while it is in L1;
+// the whole matrix of sums never exists. The shape of the loops follows Goto and van de Geijn, "Anatomy of
+// high-performance matrix multiplication" (2008).
 #ifndef TV_KERNELS_CPU_GEMM_H
 #define TV_KERNELS_CPU_GEMM_H
 
@@ -30,7 +31,7 @@ typedef struct tv_cpu_product {
 
 tv_status TV_ISA_NAME(tv_cpu_product_run)(const tv_cpu_product *product);
 
-// ---- the part written for each instruction set -------------------------------------------------------------------------
+// ---- the part written for each instruction set ----------------------------------------------------------------------
 
 #if defined(TV_ISA_AVX512)
 enum { TV_GEMM_MR = 14, TV_GEMM_NR = 32, TV_GEMM_PACK_ROWS = 16, TV_GEMM_ITEM_BYTES = 1 };
@@ -39,7 +40,8 @@ enum { TV_GEMM_MR = 6, TV_GEMM_NR = 16, TV_GEMM_PACK_ROWS = 6, TV_GEMM_ITEM_BYTE
 #endif
 enum { TV_GEMM_DEPTH = 512 }; // values of r in a panel; a multiple of 64
 
-// Rows [0, rows) of a source, columns [0, depth), go into one panel; missing rows and the tail of the last group become zeros.
+// Rows [0, rows) of a source, columns [0, depth), go into one panel; missing rows and the tail of the last group
+// become zeros.
 typedef struct tv_cpu_panel {
     const int8_t *from;
     int64_t stride; // bytes from one source row to the next
@@ -47,10 +49,12 @@ typedef struct tv_cpu_panel {
     void *to;
 } tv_cpu_panel;
 
-void TV_ISA_NAME(tv_cpu_pack_a)(const tv_cpu_panel *panel, int32_t *start); // start[PACK_ROWS]: correction of each row's sums
+// start[TV_GEMM_PACK_ROWS]: what each row's sums begin at, to be given to the micro-kernel; 64-byte aligned.
+void TV_ISA_NAME(tv_cpu_pack_a)(const tv_cpu_panel *panel, int32_t *start);
 void TV_ISA_NAME(tv_cpu_pack_b)(const tv_cpu_panel *panel);
 
-// sums[MR][NR] (row stride `stride`) = what they hold, or 0 when `first`, plus start of each row plus the product of the panels.
+// sums[MR][NR] (row stride `stride`) = what they hold, or 0 when `first`, plus start of each row plus the product of
+// the panels.
 typedef struct tv_cpu_micro {
     const void *a, *b;
     int depth, first;

@@ -1,7 +1,7 @@
 // Panels and micro-kernel with AVX2.
 //
-// vpmaddwd multiplies signed 16-bit numbers and adds two neighbours into an int32: exact for every int8. Panels hold int16. (The byte form,
-// vpmaddubsw, needs a sign and an absolute value per product and gains nothing over it.)
+// vpmaddwd multiplies signed 16-bit numbers and adds two neighbours into an int32: exact for every int8. Panels hold
+// int16. (The byte form, vpmaddubsw, needs a sign and an absolute value per product and gains nothing over it.)
 //   panel of a: [pair][6 rows][2 int16]    panel of b: [pair][16 rows][2 int16]
 // A step loads two vectors of b and broadcasts 6 pairs of a: 12 sums in registers.
 #include <immintrin.h>
@@ -35,15 +35,9 @@ void TV_ISA_NAME(tv_cpu_pack_a)(const tv_cpu_panel *panel, int32_t *start)
         start[i] = 0;
 }
 
-void TV_ISA_NAME(tv_cpu_pack_b)(const tv_cpu_panel *panel)
-{
-    pack(panel, TV_GEMM_NR);
-}
+void TV_ISA_NAME(tv_cpu_pack_b)(const tv_cpu_panel *panel) { pack(panel, TV_GEMM_NR); }
 
-static inline __m256i load(const void *at)
-{
-    return _mm256_loadu_si256((const __m256i *)at);
-}
+static inline __m256i load(const void *at) { return _mm256_loadu_si256((const __m256i *)at); }
 
 void TV_ISA_NAME(tv_cpu_micro_run)(const tv_cpu_micro *micro)
 {

@@ -1,8 +1,8 @@
 // Panels and micro-kernel with AVX-512 VNNI.
 //
-// vpdpbusd multiplies unsigned by signed bytes and adds four neighbours into an int32. b is kept as b + 128 (its sign bit flipped), so
-// that sum (b + 128) a = sum b a + 128 sum a; the row's correction -128 sum a is where its sums start. Steps may wrap mod 2^32;
-// the result does not.
+// vpdpbusd multiplies unsigned by signed bytes and adds four neighbours into an int32. b is kept as b + 128 (its
+// sign bit flipped), so that sum (b + 128) a = sum b a + 128 sum a; the row's correction -128 sum a is where its
+// sums start. Steps may wrap mod 2^32; the result does not.
 //   panel of a: [group][16 rows][4 bytes], 14 of the rows used    panel of b: [group][32 rows][4 bytes]
 // A step loads two vectors of b and broadcasts 14 groups of a: 28 sums in registers, 16 loads for 28 multiplications.
 #include <immintrin.h>

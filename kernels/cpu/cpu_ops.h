@@ -1,4 +1,5 @@
-// The overridden ops of each instruction set, by the contract of kernels/kernels.h. Ops that are not listed are ref's.
+// The overridden ops of each instruction set, by the contract of kernels/kernels.h. Ops that are not listed are
+// ref's.
 #ifndef TV_KERNELS_CPU_OPS_H
 #define TV_KERNELS_CPU_OPS_H
 

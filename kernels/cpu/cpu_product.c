@@ -1,8 +1,9 @@
 // The tile loop of the int8 products, for each instruction set (cpu_gemm.h).
 //
-// An item is a block of ROW_PANELS panels of a times COL_PANELS panels of b. Inside it: for each stretch of r, pack both blocks, then for
-// each panel of b (in L1) go through the panels of a (in L2). When r fits in one stretch, sums live in one small tile;
-// else in a block of int32 in L2, and a block of b stays packed over the items that follow each other.
+// An item is a block of ROW_PANELS panels of a times COL_PANELS panels of b. Inside it: for each stretch of r, pack
+// both blocks, then for each panel of b (in L1) go through the panels of a (in L2). When r fits in one stretch, sums
+// live in one small tile, and a block of b stays packed while items of the same columns follow each other; else sums
+// live in a block of int32.
 #include "kernels/cpu/cpu_gemm.h"
 #include "kernels/cpu/cpu_threads.h"
 
@@ -34,10 +35,7 @@ typedef struct span {
     int rows, cols, depth;
 } span;
 
-static inline int clip(int64_t left, int most)
-{
-    return left < most ? (int)left : most;
-}
+static inline int clip(int64_t left, int most) { return left < most ? (int)left : most; }
 
 static void pack_rows(const tv_cpu_product *product, const span *s, workspace *w)
 {

@@ -1,7 +1,7 @@
 // Quantisation of channels, transposed for the vote product.
 //
-// An item is a strip of 64 channels: one pass over the tokens finds the maxima, a second one quantises squares of 64 tokens, which are
-// transposed in L1 and leave as whole cache lines.
+// An item is a strip of 64 channels: one pass over the tokens finds the maxima, a second one quantises squares of 64
+// tokens, which are transposed in L1 and leave as whole cache lines.
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_rows.h"
 #include "kernels/cpu/cpu_threads.h"
@@ -69,17 +69,15 @@ static inline void quantize_values(const strip *s, int64_t t, const float invers
     }
 }
 
-static inline int clip(int64_t left)
-{
-    return left < TV_SQUARE ? (int)left : TV_SQUARE;
-}
+static inline int clip(int64_t left) { return left < TV_SQUARE ? (int)left : TV_SQUARE; }
 
 static void strips_one(const void *args, int64_t first, int64_t last, int thread)
 {
     (void)thread;
     const tv_quantize_channels_args *a = args;
     for (int64_t item = first; item < last; item++) {
-        strip s = {a->tokens, a->channels, item * TV_SQUARE, clip(a->channels - item * TV_SQUARE), a->x, a->q, a->scale, a->fault};
+        strip s = {a->tokens, a->channels, item * TV_SQUARE, clip(a->channels - item * TV_SQUARE),
+                   a->x,      a->q,        a->scale,         a->fault};
         float inverse[TV_SQUARE];
         int32_t sum[TV_SQUARE] = {0}, Q[TV_SQUARE];
         int8_t rows[TV_SQUARE][TV_SQUARE] = {{0}}, square[TV_SQUARE][TV_SQUARE];
@@ -113,7 +111,8 @@ static void strips_two(const void *args, int64_t first, int64_t last, int thread
     (void)thread;
     const tv_quantize_channels2_args *a = args;
     for (int64_t item = first; item < last; item++) {
-        strip s = {a->tokens, a->channels, item * TV_SQUARE, clip(a->channels - item * TV_SQUARE), a->x, NULL, NULL, a->fault};
+        strip s = {a->tokens, a->channels, item * TV_SQUARE, clip(a->channels - item * TV_SQUARE), a->x,
+                   NULL,      NULL,        a->fault};
         float inverse[TV_SQUARE];
         int64_t sum[TV_SQUARE] = {0};
         int32_t Q[TV_SQUARE];

@@ -1,5 +1,6 @@
-// Pieces of row loops that several ops share. Plain C that gcc turns into vectors of the file's instruction set: 32 lanes are two
-// AVX-512 or four AVX2 registers. All of it is always inlined, so that no copy for one instruction set serves another.
+// Pieces of row loops that several ops share. Plain C that gcc turns into vectors of the file's instruction set: 32
+// lanes are two AVX-512 or four AVX2 registers. All of it is always inlined, so that no copy for one instruction set
+// serves another.
 #ifndef TV_KERNELS_CPU_ROWS_H
 #define TV_KERNELS_CPU_ROWS_H
 
@@ -59,7 +60,11 @@ TV_ROWS float tv_row_max(const float *x, int64_t count)
     for (; c + TV_LANES <= count; c += TV_LANES)
         for (int l = 0; l < TV_LANES; l++)
             lane[l] = x[c + l] > lane[l] ? x[c + l] : lane[l];
-    for (int l = 0; l < TV_LANES; l++)
+    for (int l = 0; l < 16; l++)
+        lane[l] = lane[l + 16] > lane[l] ? lane[l + 16] : lane[l];
+    for (int l = 0; l < 8; l++)
+        lane[l] = lane[l + 8] > lane[l] ? lane[l + 8] : lane[l];
+    for (int l = 0; l < 8; l++)
         top = lane[l] > top ? lane[l] : top;
     for (; c < count; c++)
         top = x[c] > top ? x[c] : top;
@@ -78,10 +83,7 @@ TV_ROWS uint32_t tv_row_absmax_bits(const float *x, int64_t count)
 }
 
 // Threads may raise the same fault at once.
-TV_ROWS void tv_fault_raise(int32_t *fault)
-{
-    __atomic_store_n(fault, 1, __ATOMIC_RELAXED);
-}
+TV_ROWS void tv_fault_raise(int32_t *fault) { __atomic_store_n(fault, 1, __ATOMIC_RELAXED); }
 
 // tv_absmax_from_bits with a fault that threads share.
 TV_ROWS float tv_row_absmax(uint32_t bits, int32_t *fault)
@@ -105,13 +107,10 @@ TV_ROWS void tv_row_quantize(const float *restrict x, float inverse, int64_t cou
 }
 
 // floor((Q + 63) / 127) for |Q| <= 127^2; the shift by 127 127 keeps the division's operand positive.
-TV_ROWS int32_t tv_high_digit(int32_t Q)
-{
-    return (int32_t)((uint32_t)(Q + 63 + 127 * 127) / 127u) - 127;
-}
+TV_ROWS int32_t tv_high_digit(int32_t Q) { return (int32_t)((uint32_t)(Q + 63 + 127 * 127) / 127u) - 127; }
 
-// 16-bit draws of the elements [element, element + count), from whole blocks of eight: element e lies at draws[e - (element & ~7)].
-// draws holds count + 14 items.
+// 16-bit draws of the elements [element, element + count), from whole blocks of eight: element e lies at draws[e -
+// (element & ~7)]. draws holds count + 14 items.
 TV_ROWS void tv_row_draws(tv_rng_key key, uint64_t element, int64_t count, uint16_t *restrict draws)
 {
     uint64_t index = element >> 3;

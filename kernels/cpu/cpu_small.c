@@ -98,10 +98,7 @@ tv_status TV_ISA_NAME(row_sum)(const tv_row_sum_args *args, void *stream)
 }
 
 // Items [first, last) of CHUNK floats as a range of floats.
-static inline int64_t chunk_end(int64_t last, int64_t count)
-{
-    return last * CHUNK < count ? last * CHUNK : count;
-}
+static inline int64_t chunk_end(int64_t last, int64_t count) { return last * CHUNK < count ? last * CHUNK : count; }
 
 static void add_chunks(const void *args, int64_t first, int64_t last, int thread)
 {

@@ -11,8 +11,8 @@
 
 enum {
     THREADS_MAX = 1024,
-    PIECE_NS = 20000,     // less work than this is not worth waking a thread
-    PIECES_A_THREAD = 4,  // spare pieces, so that a thread which lost its core does not hold up the others
+    PIECE_NS = 20000,    // less work than this is not worth waking a thread
+    PIECES_A_THREAD = 4, // spare pieces, so that a thread which lost its core does not hold up the others
     SCRATCH_ALIGN = 64,
     SCRATCH_PAGE = 4096
 };
@@ -37,10 +37,7 @@ void tv_cpu_threads_open(int local_size, int threads)
 #endif
 }
 
-int tv_cpu_threads(void)
-{
-    return thread_count;
-}
+int tv_cpu_threads(void) { return thread_count; }
 
 void tv_cpu_threads_close(void)
 {
@@ -59,18 +56,15 @@ tv_status tv_cpu_scratch_reserve(size_t bytes)
     stride += SCRATCH_ALIGN;
     void *slab = aligned_alloc(SCRATCH_ALIGN, stride * (size_t)thread_count);
     if (slab == NULL)
-        return TV_FAIL(TV_MEMORY, "cpu backend: no memory for %zu bytes of scratch on %d threads; use fewer threads", stride,
-                       thread_count);
+        return TV_FAIL(TV_MEMORY, "cpu backend: no memory for %zu bytes of scratch on %d threads; use fewer threads",
+                       stride, thread_count);
     free(scratch_slab);
     scratch_slab = slab;
     scratch_stride = stride;
     return TV_OK;
 }
 
-void *tv_cpu_scratch(int thread)
-{
-    return (char *)scratch_slab + scratch_stride * (size_t)thread;
-}
+void *tv_cpu_scratch(int thread) { return (char *)scratch_slab + scratch_stride * (size_t)thread; }
 
 void tv_cpu_for(int64_t count, int64_t item_cost, tv_cpu_body body, const void *args)
 {

@@ -8,10 +8,10 @@
 
 enum { TV_SQUARE = 64 }; // side of a square, one cache line
 
-// to[c][r] = from[r][c] for 16 rows and 32 columns: two squares of 16 side by side, one in each half of the registers. Four rounds that
-// interleave row i with row i + 8 are a transposition of 16 x 16.
-static inline __attribute__((always_inline)) void tv_transpose_strip(const int8_t *from, int64_t from_stride, int8_t *to,
-                                                                     int64_t to_stride)
+// to[c][r] = from[r][c] for 16 rows and 32 columns: two squares of 16 side by side, one in each half of the
+// registers. Four rounds that interleave row i with row i + 8 are a transposition of 16 x 16.
+static inline __attribute__((always_inline)) void tv_transpose_strip(const int8_t *from, int64_t from_stride,
+                                                                     int8_t *to, int64_t to_stride)
 {
     __m256i r[16], s[16];
     for (int i = 0; i < 16; i++)
@@ -41,7 +41,8 @@ static inline void tv_transpose_square(const int8_t *from, int64_t from_stride, 
 }
 
 // Columns [0, cols) of a square to rows of `to`, `bytes` of each.
-static inline void tv_square_store(const int8_t square[TV_SQUARE][TV_SQUARE], int rows, int bytes, int8_t *to, int64_t stride)
+static inline void tv_square_store(const int8_t square[TV_SQUARE][TV_SQUARE], int rows, int bytes, int8_t *to,
+                                   int64_t stride)
 {
     for (int i = 0; i < rows; i++) {
         if (bytes == TV_SQUARE)

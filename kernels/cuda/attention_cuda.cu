@@ -105,9 +105,11 @@ static int warps_for(int64_t context)
 static tv_status check(int64_t width, int64_t context)
 {
     if (width > 32 * CHAINS)
-        return TV_FAIL(TV_BACKEND, "heads of width %lld: the cuda backend takes at most %d; use more heads", (long long)width, 32 * CHAINS);
+        return TV_FAIL(TV_BACKEND, "heads of width %lld: the cuda backend takes at most %d; use more heads",
+                       (long long)width, 32 * CHAINS);
     if (warps_for(context) < 1)
-        return TV_FAIL(TV_BACKEND, "context %lld: the cuda backend takes at most %d", (long long)context, SHARED_MAX / 4);
+        return TV_FAIL(TV_BACKEND, "context %lld: the cuda backend takes at most %d", (long long)context,
+                       SHARED_MAX / 4);
     return TV_OK;
 }
 
@@ -119,7 +121,8 @@ extern "C" tv_status attention_cuda(const tv_attention_args *a, void *stream)
     int warps = warps_for(a->context);
     size_t bytes = (size_t)warps * (size_t)a->context * sizeof(float);
     TV_CUDA_TRY(cudaFuncSetAttribute(attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
-    attention_kernel<<<(unsigned)(a->tokens / a->context * a->heads), warps * TV_WARP, bytes, tv_cuda_stream(stream)>>>(*a);
+    attention_kernel<<<(unsigned)(a->tokens / a->context * a->heads), warps * TV_WARP, bytes, tv_cuda_stream(stream)>>>(
+        *a);
     TV_CUDA_LAUNCHED("attention");
 }
 
@@ -162,7 +165,8 @@ __device__ static void backward_query(const tv_attention_backward_args &a, const
 }
 
 // dk and dv of key j: chains over the queries j .. T-1.
-__device__ static void backward_key(const tv_attention_backward_args &a, const head_view &v, int64_t j, const float *delta)
+__device__ static void backward_key(const tv_attention_backward_args &a, const head_view &v, int64_t j,
+                                    const float *delta)
 {
     int lane = tv_warp_lane();
     int64_t kj = item(v, j);
@@ -199,7 +203,9 @@ extern "C" tv_status attention_backward_cuda(const tv_attention_backward_args *a
         return TV_OK;
     TV_TRY(check(a->width, a->context));
     size_t bytes = (size_t)a->context * sizeof(float);
-    TV_CUDA_TRY(cudaFuncSetAttribute(attention_backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
-    attention_backward_kernel<<<(unsigned)(a->tokens / a->context * a->heads), WARPS * TV_WARP, bytes, tv_cuda_stream(stream)>>>(*a);
+    TV_CUDA_TRY(
+        cudaFuncSetAttribute(attention_backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+    attention_backward_kernel<<<(unsigned)(a->tokens / a->context * a->heads), WARPS * TV_WARP, bytes,
+                                tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("attention_backward");
 }

@@ -28,12 +28,14 @@ extern "C" tv_status ballot_histogram_cuda(const tv_ballot_args *a, void *stream
 {
     if (!a->rows || !a->cols)
         return TV_OK;
-    histogram_kernel<<<tv_cuda_blocks(a->rows * tv_row_bytes(a->cols), THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(*a);
+    histogram_kernel<<<tv_cuda_blocks(a->rows * tv_row_bytes(a->cols), THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(
+        *a);
     TV_CUDA_LAUNCHED("ballot_histogram");
 }
 
 // New byte of elements k0 .. k0 + 4 of row n; `ties` counts elements at the cap's border, in element order.
-__device__ static uint8_t settle_byte(const tv_ballot_args &a, int64_t n, int64_t k0, uint32_t byte, int64_t *ties, int *flips, int *zeros)
+__device__ static uint8_t settle_byte(const tv_ballot_args &a, int64_t n, int64_t k0, uint32_t byte, int64_t *ties,
+                                      int *flips, int *zeros)
 {
     uint32_t out = 0, place = 1;
     for (int j = 0; j < 5; j++, place *= 3) {
@@ -108,7 +110,8 @@ extern "C" tv_status ballot_cuda(const tv_ballot_args *a, void *stream)
     if (a->cut >= 0 && a->rule != TV_RULE_BUDGET)
         capped_ballot_kernel<<<1, THREADS, 0, tv_cuda_stream(stream)>>>(*a);
     else
-        ballot_kernel<<<tv_cuda_blocks(a->rows * tv_row_bytes(a->cols), THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(*a);
+        ballot_kernel<<<tv_cuda_blocks(a->rows * tv_row_bytes(a->cols), THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(
+            *a);
     TV_CUDA_LAUNCHED("ballot");
 }
 
@@ -144,6 +147,7 @@ extern "C" tv_status ballot_e_cuda(const tv_ballot_e_args *a, void *stream)
 {
     if (!a->rows || !a->cols)
         return TV_OK;
-    ballot_e_kernel<<<tv_cuda_blocks(a->rows * tv_row_groups(a->cols, a->group), THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(*a);
+    ballot_e_kernel<<<tv_cuda_blocks(a->rows * tv_row_groups(a->cols, a->group), THREADS), THREADS, 0,
+                      tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("ballot_e");
 }

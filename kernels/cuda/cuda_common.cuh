@@ -14,12 +14,14 @@ extern "C" {
 #include "base/rng.h"
 #include "kernels/ref/ref_common.h"
 
-// Fail with the call's text and CUDA's reason.
+// Fail with the call's text and CUDA's reason. The error is also taken from where the next launch would find it.
 #define TV_CUDA_TRY(call)                                                                                              \
     do {                                                                                                               \
         cudaError_t tv_cuda_error_ = (call);                                                                           \
-        if (tv_cuda_error_ != cudaSuccess)                                                                             \
+        if (tv_cuda_error_ != cudaSuccess) {                                                                           \
+            (void)cudaGetLastError();                                                                                  \
             return TV_FAIL(TV_BACKEND, "CUDA: %s: %s", #call, cudaGetErrorString(tv_cuda_error_));                     \
+        }                                                                                                              \
     } while (0)
 
 // Behind every launch.
@@ -37,7 +39,10 @@ extern "C" {
 static inline cudaStream_t tv_cuda_stream(void *stream) { return (cudaStream_t)stream; }
 
 // Blocks for `count` items at `per_block` each, for a one-dimensional grid.
-static inline unsigned tv_cuda_blocks(int64_t count, int64_t per_block) { return (unsigned)tv_ceil_div(count, per_block); }
+static inline unsigned tv_cuda_blocks(int64_t count, int64_t per_block)
+{
+    return (unsigned)tv_ceil_div(count, per_block);
+}
 
 // The row of this warp in a kernel with TV_ROWS_PER_BLOCK warps a block.
 __device__ static inline int64_t tv_warp_row(void)
@@ -80,12 +85,11 @@ __device__ static inline float tv_usable_absmax(uint32_t bits, bool tell, int32_
     return bits >= TV_BITS_INF || bits < TV_BITS_TINY ? 0.0f : tv_bits_float(bits);
 }
 
-// Digit j of a packed byte, as a trit.
+// Digit j of a packed byte, as a trit; 0 for a byte that is no five trits.
 __device__ static inline int tv_byte_trit(uint32_t byte, int j)
 {
-    const uint32_t power[5] = {1, 3, 9, 27, 81};
-    uint32_t p = j == 0 ? power[0] : j == 1 ? power[1] : j == 2 ? power[2] : j == 3 ? power[3] : power[4];
-    return (int)(byte / p % 3) - 1;
+    uint32_t power = j == 0 ? 1 : j == 1 ? 3 : j == 2 ? 9 : j == 3 ? 27 : 81;
+    return byte > TV_TRIT_BYTE_MAX ? 0 : (int)(byte / power % 3) - 1;
 }
 
 #endif

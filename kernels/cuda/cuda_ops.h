@@ -2,13 +2,15 @@
 #ifndef TV_KERNELS_CUDA_OPS_H
 #define TV_KERNELS_CUDA_OPS_H
 
-#include "kernels/kernels.h"
-
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+#include "kernels/kernels.h"
+
 const tv_backend *tv_backend_cuda(void);
+// 1 when this process sees a GPU that runs this build's kernels. Quiet: writes no message, makes no context.
+int usable_cuda(void);
 
 const char *describe_cuda(void);
 tv_status open_cuda(int local_rank, int local_size, int threads);

@@ -45,7 +45,8 @@ __global__ static void embed_vote_kernel(tv_embed_vote_args a)
         float root = sqrtf((float)sumsq[v]);
         int vote;
         if (a.rule.levels > 1)
-            vote = tv_vote_level((float)sum[v], root, a.rule.levels, tv_rng16(tv_vote_level_key(&a.rule), (uint64_t)element));
+            vote = tv_vote_level((float)sum[v], root, a.rule.levels,
+                                 tv_rng16(tv_vote_level_key(&a.rule), (uint64_t)element));
         else
             vote = fabsf((float)sum[v]) > a.rule.tau * root ? tv_sign(sum[v]) : 0;
         if (vote)
@@ -59,7 +60,8 @@ extern "C" tv_status embed_vote_cuda(const tv_embed_vote_args *a, void *stream)
     if (!a->tokens || !a->width || !a->table)
         return TV_OK;
     if (bytes > 48 * 1024)
-        return TV_FAIL(TV_BACKEND, "embedding table of %lld rows: the vote kernel holds at most 6144", (long long)a->table);
+        return TV_FAIL(TV_BACKEND, "embedding table of %lld rows: the vote kernel holds at most 6144",
+                       (long long)a->table);
     embed_vote_kernel<<<(unsigned)a->width, THREADS, bytes, tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("embed_vote");
 }
@@ -98,6 +100,7 @@ extern "C" tv_status trigram_backward_cuda(const tv_trigram_args *a, void *strea
 {
     if (!a->tokens || !a->channels || !a->context)
         return TV_OK;
-    trigram_backward_kernel<<<tv_cuda_blocks(a->tokens * a->channels, THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(*a);
+    trigram_backward_kernel<<<tv_cuda_blocks(a->tokens * a->channels, THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(
+        *a);
     TV_CUDA_LAUNCHED("trigram_backward");
 }

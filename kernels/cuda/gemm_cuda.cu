@@ -1,10 +1,12 @@
 // The products on s8 tensor cores, with their epilogues: scale to float (forward, grad-x) and vote. A block a 128 x 128 tile.
+//
+// On Hopper, products of one digit go to gemm_hopper.cu when they fit.
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/gemm_hopper.h"
 #include "kernels/cuda/mma_cuda.cuh"
 
 // v = (float)acc (scale[i] 2^exponent); y = v or y + v. Two digits: acc = 127 hi + lo in int64.
-template <bool VECTOR, bool TWO>
-__global__ static void __launch_bounds__(TV_MMA_THREADS) gemm_kernel(tv_gemm_args a)
+template <bool VECTOR, bool TWO> __global__ static void __launch_bounds__(TV_MMA_THREADS) gemm_kernel(tv_gemm_args a)
 {
     extern __shared__ __align__(128) int8_t shared[];
     int64_t row0 = (int64_t)blockIdx.y * TV_MMA_M, col0 = (int64_t)blockIdx.x * TV_MMA_N;
@@ -71,13 +73,13 @@ __global__ static void __launch_bounds__(TV_MMA_THREADS) vote_kernel(tv_gemm_vot
 
 extern "C" tv_status gemm_open_cuda(void)
 {
-    const void *kernels[] = {(const void *)gemm_kernel<true, false>, (const void *)gemm_kernel<true, true>,
+    const void *kernels[] = {(const void *)gemm_kernel<true, false>,  (const void *)gemm_kernel<true, true>,
                              (const void *)gemm_kernel<false, false>, (const void *)gemm_kernel<false, true>,
-                             (const void *)vote_kernel<true, false>, (const void *)vote_kernel<true, true>,
+                             (const void *)vote_kernel<true, false>,  (const void *)vote_kernel<true, true>,
                              (const void *)vote_kernel<false, false>, (const void *)vote_kernel<false, true>};
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
         TV_CUDA_TRY(cudaFuncSetAttribute(kernels[i], cudaFuncAttributeMaxDynamicSharedMemorySize, TV_MMA_SHARED_BYTES));
-    return TV_OK;
+    return gemm_hopper_open();
 }
 
 // 16-byte copies need rows that start on 16-byte borders.
@@ -95,9 +97,12 @@ extern "C" tv_status gemm_cuda(const tv_gemm_args *a, void *stream)
 {
     if (!a->m || !a->n || !a->reduce)
         return TV_OK;
+    if (gemm_hopper_fits(a))
+        return gemm_hopper(a, stream);
     bool vector = vector_fits(a->reduce, a->a, a->a_lo, a->b), two = a->a_lo != NULL;
     auto kernel = vector ? two ? gemm_kernel<true, true> : gemm_kernel<true, false>
-                         : two ? gemm_kernel<false, true> : gemm_kernel<false, false>;
+                  : two ? gemm_kernel<false, true>
+                         : gemm_kernel<false, false>;
     kernel<<<tile_grid(a->m, a->n), TV_MMA_THREADS, TV_MMA_SHARED_BYTES, tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("gemm");
 }
@@ -106,9 +111,12 @@ extern "C" tv_status gemm_vote_cuda(const tv_gemm_vote_args *a, void *stream)
 {
     if (!a->n || !a->k || !a->tokens)
         return TV_OK;
+    if (gemm_vote_hopper_fits(a))
+        return gemm_vote_hopper(a, stream);
     bool vector = vector_fits(a->tokens, a->gt, a->gt_lo, a->xt), two = a->gt_lo != NULL;
     auto kernel = vector ? two ? vote_kernel<true, true> : vote_kernel<true, false>
-                         : two ? vote_kernel<false, true> : vote_kernel<false, false>;
+                  : two ? vote_kernel<false, true>
+                         : vote_kernel<false, false>;
     kernel<<<tile_grid(a->n, a->k), TV_MMA_THREADS, TV_MMA_SHARED_BYTES, tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("gemm_vote");
 }

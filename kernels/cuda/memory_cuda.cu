@@ -4,29 +4,86 @@
 
 #include <stdio.h>
 
-static char device_text[160] = "cuda (not open)";
+#define OLDEST_MAJOR 8 // compute capability 8.0: s8 tensor-core products, cp.async
+
+static char device_text[320] = "cuda (not open)";
 
 extern "C" const char *describe_cuda(void) { return device_text; }
+
+// Stands for all kernels of the build when asking whether a GPU can run them.
+__global__ static void probe_kernel(void) {}
+
+static const char *count_devices(int *count)
+{
+    cudaError_t error = cudaGetDeviceCount(count);
+    (void)cudaGetLastError();
+    if (error != cudaSuccess)
+        return cudaGetErrorString(error);
+    return *count == 0 ? "none found" : NULL;
+}
+
+// Whether a GPU of this capability (90: 9.0) runs code of this build: machine code of its own major version, or older code that the
+// driver compiles for it. From 9.0 on the default target has features of one chip, which newer chips do not take.
+static int has_code_for(int capability)
+{
+    const int built[] = {__CUDA_ARCH_LIST__}; // 900: 9.0
+    for (size_t i = 0; i < sizeof built / sizeof *built; i++) {
+        int own = built[i] / 10;
+        if (own <= capability && (own / 10 == capability / 10 || own < 90))
+            return 1;
+    }
+    return 0;
+}
+
+extern "C" int usable_cuda(void)
+{
+    int count = 0, major = 0, minor = 0;
+    if (count_devices(&count) != NULL)
+        return 0;
+    cudaError_t error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
+    (void)cudaGetLastError();
+    return error == cudaSuccess && major >= OLDEST_MAJOR && has_code_for(10 * major + minor);
+}
+
+static tv_status check_device(int device, const cudaDeviceProp *prop)
+{
+    if (prop->major < OLDEST_MAJOR)
+        return TV_FAIL(
+            TV_BACKEND,
+            "GPU %d (%s) has compute capability %d.%d; the cuda backend needs %d.0 or newer: take run.backend=cpu",
+            device, prop->name, prop->major, prop->minor, OLDEST_MAJOR);
+    cudaFuncAttributes attributes;
+    cudaError_t error = cudaFuncGetAttributes(&attributes, probe_kernel);
+    (void)cudaGetLastError();
+    if (error != cudaSuccess)
+        return TV_FAIL(
+            TV_BACKEND,
+            "this build has no kernels for GPU %d (%s, sm_%d%d): %s; build with CMAKE_CUDA_ARCHITECTURES=%d%d", device,
+            prop->name, prop->major, prop->minor, cudaGetErrorString(error), prop->major, prop->minor);
+    return TV_OK;
+}
 
 extern "C" tv_status open_cuda(int local_rank, int local_size, int threads)
 {
     (void)threads;
     int count = 0;
-    cudaError_t error = cudaGetDeviceCount(&count);
-    if (error != cudaSuccess || count == 0)
-        return TV_FAIL(TV_BACKEND, "no usable NVIDIA GPU: %s; check the driver with nvidia-smi, or take run.backend=cpu",
-                       error != cudaSuccess ? cudaGetErrorString(error) : "none found");
+    const char *missing = count_devices(&count);
+    if (missing)
+        return TV_FAIL(TV_BACKEND,
+                       "no usable NVIDIA GPU: %s; check the driver with nvidia-smi, or take run.backend=cpu", missing);
     if (local_size > count)
-        return TV_FAIL(TV_BACKEND, "%d ranks on this host but %d GPUs; start at most one rank a GPU", local_size, count);
+        return TV_FAIL(TV_BACKEND,
+                       "%d ranks on this host but %d GPU%s; start at most one rank a GPU, or take run.backend=cpu",
+                       local_size, count, count == 1 ? "" : "s");
     cudaDeviceProp prop;
     TV_CUDA_TRY(cudaSetDevice(local_rank));
     TV_CUDA_TRY(cudaGetDeviceProperties(&prop, local_rank));
-    if (prop.major < 8)
-        return TV_FAIL(TV_BACKEND, "GPU %d (%s) has compute capability %d.%d; trivote needs 8.0 or newer", local_rank, prop.name,
-                       prop.major, prop.minor);
-    snprintf(device_text, sizeof device_text, "cuda (GPU %d: %s, sm_%d%d)", local_rank, prop.name, prop.major, prop.minor);
-    TV_TRY(gemm_open_cuda());
-    return TV_OK;
+    TV_TRY(check_device(local_rank, &prop));
+    snprintf(device_text, sizeof device_text, "cuda (GPU %d: %s, sm_%d%d)", local_rank, prop.name, prop.major,
+             prop.minor);
+    return gemm_open_cuda();
 }
 
 extern "C" void close_cuda(void) { cudaDeviceSynchronize(); }
@@ -35,8 +92,11 @@ extern "C" tv_status alloc_cuda(size_t bytes, void **out)
 {
     *out = NULL;
     cudaError_t error = cudaMalloc(out, bytes ? bytes : 1);
-    if (error != cudaSuccess)
+    (void)cudaGetLastError();
+    if (error != cudaSuccess) {
+        *out = NULL;
         return TV_FAIL(TV_MEMORY, "the GPU has no room for %zu bytes: %s", bytes, cudaGetErrorString(error));
+    }
     return TV_OK;
 }
 

@@ -25,7 +25,10 @@ typedef struct tv_mma_operand {
 
 __device__ static inline uint32_t tv_shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
-__device__ static inline int tv_mma_offset(int row, int chunk) { return row * TV_MMA_K + ((chunk ^ ((row >> 1) & 3)) << 4); }
+__device__ static inline int tv_mma_offset(int row, int chunk)
+{
+    return row * TV_MMA_K + ((chunk ^ ((row >> 1) & 3)) << 4);
+}
 
 // Tile of 128 rows x 64 bytes at (row0, k0) into shared memory; asynchronous when VECTOR.
 template <bool VECTOR>
@@ -39,7 +42,8 @@ __device__ static inline void tv_mma_load(tv_mma_operand o, int64_t row0, int64_
             bool inside = r < o.rows && k < o.reduce;
             const int8_t *from = inside ? o.data + r * o.reduce + k : o.data;
             int bytes = inside ? 16 : 0;
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(tv_shared_address(to)), "l"(from), "r"(bytes));
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(tv_shared_address(to)), "l"(from),
+                         "r"(bytes));
         } else {
             for (int b = 0; b < 16; b++)
                 to[b] = r < o.rows && k + b < o.reduce ? o.data[r * o.reduce + k + b] : (int8_t)0;
@@ -56,7 +60,8 @@ __device__ static inline void tv_ldmatrix4(uint32_t out[4], const void *p)
 
 __device__ static inline void tv_mma_16832(int32_t c[4], const uint32_t a[4], const uint32_t *b)
 {
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, "
+                 "%1, %2, %3};"
                  : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
@@ -84,7 +89,8 @@ __device__ static inline void tv_mma_stage(const int8_t *a_tile, const int8_t *b
 // acc of the block tile at (row0, col0): fragment [i][j] element e of this thread is row row0 + m0 + i 16 + lane / 4 + (e / 2) 8, column
 // col0 + n0 + j 8 + lane % 4 2 + e % 2 (tv_mma_row, tv_mma_col).
 template <bool VECTOR>
-__device__ static void tv_mma_block(tv_mma_operand a, tv_mma_operand b, int64_t row0, int64_t col0, int8_t *shared, int32_t acc[4][4][4])
+__device__ static void tv_mma_block(tv_mma_operand a, tv_mma_operand b, int64_t row0, int64_t col0, int8_t *shared,
+                                    int32_t acc[4][4][4])
 {
     int64_t steps = (a.reduce + TV_MMA_K - 1) / TV_MMA_K;
     int8_t *a_tiles = shared, *b_tiles = shared + TV_MMA_STAGES * TV_MMA_TILE_BYTES;

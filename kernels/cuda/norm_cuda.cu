@@ -34,7 +34,8 @@ extern "C" tv_status norm_cuda(const tv_norm_args *a, void *stream)
 {
     if (!a->rows || !a->cols)
         return TV_OK;
-    norm_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0, tv_cuda_stream(stream)>>>(*a);
+    norm_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0, tv_cuda_stream(stream)>>>(
+        *a);
     TV_CUDA_LAUNCHED("norm");
 }
 
@@ -64,6 +65,7 @@ extern "C" tv_status norm_backward_cuda(const tv_norm_backward_args *a, void *st
 {
     if (!a->rows || !a->cols)
         return TV_OK;
-    norm_backward_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0, tv_cuda_stream(stream)>>>(*a);
+    norm_backward_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0,
+                           tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("norm_backward");
 }

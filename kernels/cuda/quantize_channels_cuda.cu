@@ -6,7 +6,7 @@
 #include "kernels/cuda/cuda_ops.h"
 
 #define CHANNELS 32
-#define ROWS 16 // threads (CHANNELS, ROWS)
+#define ROWS 16  // threads (CHANNELS, ROWS)
 #define TILE 128 // tokens a tile
 #define TWO_DIGITS_MAX 16129.0f
 
@@ -40,7 +40,8 @@ __device__ static float channel_absmax(const channel_source &s, int64_t c, uint3
 }
 
 // One tile of int8 values, turned: value (token, channel) of the tile goes to out[channel, token].
-__device__ static void store_tile(int8_t (*tile)[TILE + 4], int64_t first_token, int64_t first_channel, const channel_source &s, int8_t *out)
+__device__ static void store_tile(int8_t (*tile)[TILE + 4], int64_t first_token, int64_t first_channel,
+                                  const channel_source &s, int8_t *out)
 {
     int thread = threadIdx.y * CHANNELS + threadIdx.x;
     for (int i = thread; i < CHANNELS * TILE; i += CHANNELS * ROWS) {
@@ -85,11 +86,13 @@ extern "C" tv_status quantize_channels_cuda(const tv_quantize_channels_args *a, 
     if (!a->tokens || !a->channels)
         return TV_OK;
     channel_source s = {a->x, a->q, a->scale, a->tokens, a->channels};
-    channels_kernel<<<tv_cuda_blocks(a->channels, CHANNELS), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(s, a->qt, a->sumsq, a->fault);
+    channels_kernel<<<tv_cuda_blocks(a->channels, CHANNELS), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(
+        s, a->qt, a->sumsq, a->fault);
     TV_CUDA_LAUNCHED("quantize_channels");
 }
 
-__global__ static void channels2_kernel(channel_source s, int8_t *hi_out, int8_t *lo_out, int64_t *sumsq, int32_t *fault)
+__global__ static void channels2_kernel(channel_source s, int8_t *hi_out, int8_t *lo_out, int64_t *sumsq,
+                                        int32_t *fault)
 {
     __shared__ uint32_t top[ROWS][CHANNELS];
     __shared__ int64_t sums[ROWS][CHANNELS];
@@ -127,7 +130,7 @@ extern "C" tv_status quantize_channels2_cuda(const tv_quantize_channels2_args *a
     if (!a->tokens || !a->channels)
         return TV_OK;
     channel_source s = {a->x, NULL, NULL, a->tokens, a->channels};
-    channels2_kernel<<<tv_cuda_blocks(a->channels, CHANNELS), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(s, a->hi, a->lo, a->sumsq,
-                                                                                                              a->fault);
+    channels2_kernel<<<tv_cuda_blocks(a->channels, CHANNELS), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(
+        s, a->hi, a->lo, a->sumsq, a->fault);
     TV_CUDA_LAUNCHED("quantize_channels2");
 }

@@ -34,7 +34,8 @@ extern "C" tv_status quantize_rows_cuda(const tv_quantize_rows_args *a, void *st
 {
     if (!a->rows || !a->cols)
         return TV_OK;
-    rows_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0, tv_cuda_stream(stream)>>>(*a);
+    rows_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0, tv_cuda_stream(stream)>>>(
+        *a);
     TV_CUDA_LAUNCHED("quantize_rows");
 }
 
@@ -63,6 +64,7 @@ extern "C" tv_status quantize_rows2_cuda(const tv_quantize_rows2_args *a, void *
 {
     if (!a->rows || !a->cols)
         return TV_OK;
-    rows2_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0, tv_cuda_stream(stream)>>>(*a);
+    rows2_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0,
+                   tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("quantize_rows2");
 }

@@ -116,12 +116,14 @@ extern "C" tv_status row_sum_cuda(const tv_row_sum_args *a, void *stream)
 {
     if (!a->rows || !a->cols)
         return TV_OK;
-    row_sum_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0, tv_cuda_stream(stream)>>>(*a);
+    row_sum_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0,
+                     tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("row_sum");
 }
 
 // Loss and gradient of a row by a warp. logits and grad may be the same row: each lane reads an element before it writes it.
-__device__ static void xent_row(const float *logits, int64_t vocab, int32_t target, float *grad, float *loss, int32_t *fault)
+__device__ static void xent_row(const float *logits, int64_t vocab, int32_t target, float *grad, float *loss,
+                                int32_t *fault)
 {
     int lane = tv_warp_lane();
     float top = logits[0], wanted = logits[target], sum = 0.0f;
@@ -173,6 +175,7 @@ extern "C" tv_status xent_cuda(const tv_xent_args *a, void *stream)
 {
     if (!a->rows || !a->vocab)
         return TV_OK;
-    xent_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0, tv_cuda_stream(stream)>>>(*a);
+    xent_kernel<<<tv_cuda_blocks(a->rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0, tv_cuda_stream(stream)>>>(
+        *a);
     TV_CUDA_LAUNCHED("xent");
 }

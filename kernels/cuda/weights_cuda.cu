@@ -120,7 +120,8 @@ extern "C" tv_status init_cuda(const tv_init_args *a, void *stream)
         TV_CUDA_TRY(cudaMemsetAsync(a->E_accum, 0, exponents, tv_cuda_stream(stream)));
     if (a->T_accum)
         init_accum_kernel<<<tv_cuda_blocks(a->rows * a->cols, THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(*a);
-    init_trits_kernel<<<tv_cuda_blocks(a->rows * tv_row_bytes(a->cols), THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(*a);
+    init_trits_kernel<<<tv_cuda_blocks(a->rows * tv_row_bytes(a->cols), THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(
+        *a);
     TV_CUDA_LAUNCHED("init");
 }
 
@@ -148,7 +149,8 @@ extern "C" tv_status validate_cuda(const tv_validate_args *a, void *stream)
     if (!a->rows || !a->cols)
         return TV_OK;
     int64_t bytes = tv_row_bytes(a->cols), groups = tv_row_groups(a->cols, a->group);
-    validate_kernel<<<tv_cuda_blocks(a->rows * (bytes > groups ? bytes : groups), THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(*a);
+    validate_kernel<<<tv_cuda_blocks(a->rows * (bytes > groups ? bytes : groups), THREADS), THREADS, 0,
+                      tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("validate");
 }
 
@@ -201,7 +203,8 @@ extern "C" tv_status digits_pack_cuda(const tv_digits_args *a, void *stream)
 {
     if (!a->rows || !a->cols)
         return TV_OK;
-    digits_pack_kernel<<<tv_cuda_blocks(a->rows * tv_ceil_div(a->cols * a->digits, 5), THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(*a);
+    digits_pack_kernel<<<tv_cuda_blocks(a->rows * tv_ceil_div(a->cols * a->digits, 5), THREADS), THREADS, 0,
+                         tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("digits_pack");
 }
 

@@ -12,9 +12,6 @@ enum { COUNT_FLIPS = HISTOGRAM_BINS, COUNT_ZEROS, COUNT_MOVES, COUNT_END };
 tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, tv_comm *comm, const tv_config *config)
 {
     *box = (tv_ballot_box){.params = params, .comm = comm, .config = config};
-    if (!params->backend->host_memory && tv_comm_size(comm) > 1)
-        return TV_FAIL(TV_BACKEND, "backend %s keeps its votes in device memory, which the mpi communicator cannot reach",
-                       params->backend->name);
     void *counts;
     TV_TRY(params->backend->alloc(COUNT_END * sizeof(int64_t), &counts));
     box->counts = counts;
@@ -32,10 +29,7 @@ void tv_ballot_box_close(tv_ballot_box *box)
     *box = (tv_ballot_box){0};
 }
 
-static int64_t vote_limit(const tv_config *config)
-{
-    return config->train.units * config->vote.levels;
-}
+static int64_t vote_limit(const tv_config *config) { return config->train.units * config->vote.levels; }
 
 // Votes that the all-reduce of a tensor sends: N K, rounded up to an even count for 16-bit lanes.
 static int64_t sum_items(const tv_params *params, const tv_param *p)
@@ -53,13 +47,18 @@ tv_status tv_ballot_exchange(tv_ballot_box *box)
         tv_param *p = &params->items[i];
         if (!p->votes)
             continue;
-        int64_t limit = vote_limit(box->config);
+        tv_votes votes = {p->votes, params->vote_bits, vote_limit(box->config), NULL};
         if (params->sharded)
-            TV_TRY(tv_vote_scatter(box->comm, p->votes, params->vote_bits, p->block * p->spec.cols, limit));
+            TV_TRY(tv_vote_scatter(box->comm, &votes, p->block * p->spec.cols));
         else
-            TV_TRY(tv_vote_sum(box->comm, p->votes, params->vote_bits, sum_items(params, p), limit));
+            TV_TRY(tv_vote_sum(box->comm, &votes, sum_items(params, p)));
     }
-    return TV_OK;
+    return tv_vote_finish(box->comm, NULL);
+}
+
+static tv_status gather_blocks(tv_ballot_box *box, void *data, int64_t block_bytes)
+{
+    return tv_comm_device_all_gather_bytes(box->comm, data, (size_t)block_bytes, TV_WIRE_STATE, NULL);
 }
 
 tv_status tv_ballot_share(tv_ballot_box *box)
@@ -71,11 +70,10 @@ tv_status tv_ballot_share(tv_ballot_box *box)
         tv_param *p = &params->items[i];
         if (!p->votes)
             continue;
-        int64_t row_bytes = tv_row_bytes(p->spec.cols), groups = tv_row_groups(p->spec.cols, p->group);
-        TV_TRY(tv_comm_all_gather_bytes(box->comm, p->T, (size_t)(p->block * row_bytes), TV_WIRE_STATE));
-        TV_TRY(tv_comm_all_gather_bytes(box->comm, p->E, (size_t)(p->block * groups), TV_WIRE_STATE));
+        TV_TRY(gather_blocks(box, p->T, p->block * tv_row_bytes(p->spec.cols)));
+        TV_TRY(gather_blocks(box, p->E, p->block * tv_row_groups(p->spec.cols, p->group)));
     }
-    return TV_OK;
+    return tv_comm_device_wait(box->comm, NULL);
 }
 
 int64_t tv_ballot_vote_bytes(const tv_params *params)
@@ -100,8 +98,7 @@ int64_t tv_ballot_state_bytes(const tv_params *params)
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *p = &params->items[i];
         if (!p->spec.frozen)
-            bytes += params->ranks * p->block *
-                     (tv_row_bytes(p->spec.cols) + tv_row_groups(p->spec.cols, p->group));
+            bytes += params->ranks * p->block * (tv_row_bytes(p->spec.cols) + tv_row_groups(p->spec.cols, p->group));
     }
     return bytes;
 }

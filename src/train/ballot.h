@@ -11,10 +11,10 @@
 
 // What a ballot did, over all tensors and all ranks.
 typedef struct tv_ballot_report {
-    int64_t flips;          // trits that moved
-    int64_t zeros;          // zero trits after the step
+    int64_t flips; // trits that moved
+    int64_t zeros; // zero trits after the step
     int64_t exponent_moves;
-    int64_t weights;        // trainable weights
+    int64_t weights; // trainable weights
 } tv_ballot_report;
 
 // Backend memory for counts and the host copies; made once.
@@ -22,10 +22,11 @@ typedef struct tv_ballot_box {
     tv_params *params;
     tv_comm *comm;
     const tv_config *config;
-    int64_t *counts; // backend: [256] histogram, then flips, zeros, exponent moves
+    int64_t *counts;    // backend: [256] histogram, then flips, zeros, exponent moves
     int64_t *rank_ties; // [R] flip cap: candidates at the cut, a rank
 } tv_ballot_box;
 
+// Local. The communicator must know the backend's memory (tv_comm_device_open) before the first exchange.
 tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, tv_comm *comm, const tv_config *config);
 void tv_ballot_box_close(tv_ballot_box *box);
 

@@ -7,14 +7,6 @@
 
 #define LN_2 0.69314718055994530942
 
-static tv_status read_window(const tv_eval_args *args, int64_t index, int64_t windows, const uint8_t **bytes)
-{
-    if (args->held)
-        return tv_corpus_held_window(args->corpus, index, windows, bytes);
-    int64_t last = windows > 1 ? windows - 1 : 1;
-    return tv_corpus_window(args->corpus, index * (tv_corpus_windows(args->corpus) - 1) / last, bytes);
-}
-
 // Windows [first, first + count) through the model; their loss sums into out.
 static tv_status run_batch(const tv_eval_args *args, int64_t first, int64_t count, int64_t windows, float *out)
 {
@@ -22,7 +14,7 @@ static tv_status run_batch(const tv_eval_args *args, int64_t first, int64_t coun
     int64_t context = args->model->config.model.context, tokens = count * context;
     for (int64_t w = 0; w < count; w++) {
         const uint8_t *bytes;
-        TV_TRY(read_window(args, first + w, windows, &bytes));
+        TV_TRY(tv_corpus_held_window(args->corpus, first + w, windows, &bytes));
         tv_window_tokens(bytes, context, batch->host_ids + w * context, batch->host_targets + w * context);
     }
     size_t size = (size_t)tokens * sizeof(int32_t);
@@ -53,19 +45,12 @@ static tv_status run_share(const tv_eval_args *args, int64_t windows, float *los
     return TV_OK;
 }
 
-static int64_t window_count(const tv_eval_args *args)
-{
-    if (args->held)
-        return tv_corpus_held_windows(args->corpus, args->windows);
-    int64_t fit = tv_corpus_windows(args->corpus) / args->model->config.model.context;
-    return fit < 1 ? 1 : fit < args->windows ? fit : args->windows;
-}
-
 tv_status tv_eval_run(const tv_eval_args *args, tv_eval_report *report)
 {
-    int64_t windows = window_count(args);
+    int64_t windows = tv_corpus_held_windows(args->corpus, args->windows);
     float *loss = calloc((size_t)windows, sizeof(float));
-    tv_status st = loss ? run_share(args, windows, loss) : TV_FAIL(TV_MEMORY, "no memory for %lld windows", (long long)windows);
+    tv_status st =
+        loss ? run_share(args, windows, loss) : TV_FAIL(TV_MEMORY, "no memory for %lld windows", (long long)windows);
     TV_TRY_GOTO(st, done, tv_comm_agree(args->comm, st));
     // Each window's bits are non-zero on one rank only, so the integer sum is a gather.
     TV_TRY_GOTO(st, done, tv_comm_sum_u32(args->comm, (uint32_t *)loss, windows, TV_WIRE_METRICS));

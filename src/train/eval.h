@@ -15,9 +15,8 @@ typedef struct tv_eval_args {
     const tv_backend *backend;
     tv_model *model;
     tv_batch *batch;
-    const tv_corpus *corpus;
-    int held;        // 1: the corpus' held-out end; 0: the whole corpus
-    int64_t windows; // wanted; fewer are used when the text is short
+    const tv_corpus *corpus; // its held-out text is evaluated
+    int64_t windows;         // wanted; fewer are used when the text is short
 } tv_eval_args;
 
 typedef struct tv_eval_report {
@@ -26,8 +25,8 @@ typedef struct tv_eval_report {
     double bpb;             // loss / ln 2
 } tv_eval_report;
 
-// Collective. Window w of W starts at floor(w (n - 1) / max(W - 1, 1)) of the n starts; W = min(windows, n / context, at least 1).
-// Batches of the plan's windows go to the ranks in turn; per-window losses are gathered and added in window order.
+// Collective. The windows are those of tv_corpus_held_window. Batches of the plan's windows go to the ranks in turn; per-window losses are
+// gathered and added in window order.
 tv_status tv_eval_run(const tv_eval_args *args, tv_eval_report *report);
 
 #endif

@@ -17,13 +17,13 @@
 typedef struct run {
     tv_trainer trainer;
     tv_metrics metrics;
-    tv_run_lock *lock;       // rank 0
-    char *resumed_from;      // checkpoint folder, NULL for a fresh start
+    tv_run_lock *lock;  // rank 0
+    char *resumed_from; // checkpoint folder, NULL for a fresh start
     const char *dir;
-    int64_t saved_step;      // step of the newest checkpoint written or resumed from, -1 when none
+    int64_t saved_step; // step of the newest checkpoint written or resumed from, -1 when none
     tv_hash128 saved_digest;
     tv_eval_report eval;
-    int64_t eval_step;       // step that `eval` belongs to, -1 when none
+    int64_t eval_step; // step that `eval` belongs to, -1 when none
 } run;
 
 static double seconds(void)
@@ -53,8 +53,9 @@ static tv_status find_checkpoint(run *r, const char *resume, tv_comm *comm)
     }
     TV_TRY(tv_checkpoint_newest(comm, r->dir, &r->resumed_from));
     if (strcmp(resume, "never") == 0 && r->resumed_from)
-        return TV_FAIL(TV_USAGE, "--resume never, but run folder %s holds %s; give another --run, or --resume auto to go on", r->dir,
-                       r->resumed_from);
+        return TV_FAIL(TV_USAGE,
+                       "--resume never, but run folder %s holds %s; give another --run, or --resume auto to go on",
+                       r->dir, r->resumed_from);
     return TV_OK;
 }
 
@@ -75,7 +76,8 @@ static tv_status start(run *r, const char *resume)
     tv_trainer *t = &r->trainer;
     TV_TRY(find_checkpoint(r, resume, t->comm));
     if (r->resumed_from) {
-        TV_TRY(tv_trainer_load(t, r->resumed_from));
+        int verified = strcmp(resume, "auto") == 0; // tv_checkpoint_newest hashed every file
+        TV_TRY(tv_trainer_load(t, r->resumed_from, !verified));
         r->saved_step = t->step;
         TV_TRY(tv_trainer_digest(t, &r->saved_digest));
         tv_log_info("resumed %s at step %lld", r->resumed_from, (long long)t->step);
@@ -95,7 +97,6 @@ static tv_status evaluate(run *r)
         .model = &t->model,
         .batch = &t->batch,
         .corpus = t->valid_text ? t->valid_text : t->train_text,
-        .held = !t->valid_text,
         .windows = t->config.train.eval_windows,
     };
     TV_TRY(tv_eval_run(&args, &r->eval));
@@ -128,14 +129,12 @@ static tv_status save_or_warn(run *r)
     if (st != TV_IO && st != TV_REMOTE)
         return st;
     if (tv_comm_rank(r->trainer.comm) == 0)
-        tv_log_warn("checkpoint at step %lld failed, training goes on: %s", (long long)r->trainer.step, tv_status_message());
+        tv_log_warn("checkpoint at step %lld failed, training goes on: %s", (long long)r->trainer.step,
+                    tv_status_message());
     return TV_OK;
 }
 
-static int due(int64_t step, int64_t every)
-{
-    return every > 0 && step % every == 0;
-}
+static int due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
 // Steps until the end, stop_at or a request. *stopped: a request ended it.
 static tv_status run_steps(run *r, int64_t end, int *stopped)
@@ -163,7 +162,8 @@ static tv_status finish(run *r, int stopped)
     TV_TRY(save(r));
     tv_log_progress_end();
     if (stopped)
-        return TV_FAIL(TV_STOPPED, "stopped on request after step %lld; saved in %s", (long long)r->trainer.step, r->dir);
+        return TV_FAIL(TV_STOPPED, "stopped on request after step %lld; saved in %s", (long long)r->trainer.step,
+                       r->dir);
     if (r->eval_step != r->trainer.step)
         TV_TRY(evaluate(r));
     tv_metrics_summary(&r->metrics);
@@ -180,7 +180,7 @@ static void describe(const run *r)
                 t->backend->describe(), tv_comm_size(t->comm), (long long)config->train.units,
                 (long long)(config->train.unit_windows * config->model.context), (long long)config->train.steps);
     tv_log_info("text: %lld bytes to train on, %lld held out", (long long)tv_corpus_train_bytes(t->train_text),
-                (long long)(t->valid_text ? tv_corpus_train_bytes(t->valid_text) : tv_corpus_held_bytes(t->train_text)));
+                (long long)(t->valid_text ? tv_corpus_held_bytes(t->valid_text) : tv_corpus_held_bytes(t->train_text)));
 }
 
 static tv_status run_all(run *r, const tv_config *config, const char *resume, tv_comm *comm, const tv_backend *backend)

@@ -44,7 +44,9 @@ void tv_metrics_close(tv_metrics *metrics)
 
 static void write_times(FILE *out, const tv_step_times *t)
 {
-    fprintf(out, "\"seconds\":{\"total\":%.9g,\"data\":%.9g,\"forward\":%.9g,\"backward\":%.9g,\"exchange\":%.9g,\"ballot\":%.9g}",
+    fprintf(out,
+            "\"seconds\":{\"total\":%.9g,\"data\":%.9g,\"forward\":%.9g,\"backward\":%.9g,\"exchange\":%.9g,\"ballot\":"
+            "%.9g}",
             t->total, t->data, t->forward, t->backward, t->exchange, t->ballot);
 }
 
@@ -52,14 +54,18 @@ static void write_step(FILE *out, const tv_trainer *trainer, const tv_step_repor
 {
     const tv_ballot_report *b = &r->ballot;
     fprintf(out,
-            "{\"event\":\"step\",\"step\":%lld,\"loss\":%.17g,\"bpb\":%.17g,\"bytes\":%lld,\"bytes_seen\":%lld,\"flips\":%lld,"
-            "\"exponent_moves\":%lld,\"zeros\":%lld,\"weights\":%lld,\"ranks\":%d,\"units_run\":%lld,\"wire_vote_bytes\":%lld,"
+            "{\"event\":\"step\",\"step\":%lld,\"loss\":%.17g,\"bpb\":%.17g,\"bytes\":%lld,\"bytes_seen\":%lld,"
+            "\"flips\":%lld,"
+            "\"exponent_moves\":%lld,\"zeros\":%lld,\"weights\":%lld,\"ranks\":%d,\"units_run\":%lld,\"wire_vote_"
+            "bytes\":%lld,"
             "\"wire_state_bytes\":%lld,\"wire_other_bytes\":%lld,",
-            (long long)r->step, r->loss, r->loss / LN_2, (long long)r->bytes, (long long)trainer->bytes_seen, (long long)b->flips,
-            (long long)b->exponent_moves, (long long)b->zeros, (long long)b->weights, tv_comm_size(trainer->comm),
-            (long long)trainer->units_run, (long long)tv_comm_wire_bytes(trainer->comm, TV_WIRE_VOTES),
+            (long long)r->step, r->loss, r->loss / LN_2, (long long)r->bytes, (long long)trainer->bytes_seen,
+            (long long)b->flips, (long long)b->exponent_moves, (long long)b->zeros, (long long)b->weights,
+            tv_comm_size(trainer->comm), (long long)trainer->units_run,
+            (long long)tv_comm_wire_bytes(trainer->comm, TV_WIRE_VOTES),
             (long long)tv_comm_wire_bytes(trainer->comm, TV_WIRE_STATE),
-            (long long)(tv_comm_wire_bytes(trainer->comm, TV_WIRE_METRICS) + tv_comm_wire_bytes(trainer->comm, TV_WIRE_GUARD) +
+            (long long)(tv_comm_wire_bytes(trainer->comm, TV_WIRE_METRICS) +
+                        tv_comm_wire_bytes(trainer->comm, TV_WIRE_GUARD) +
                         tv_comm_wire_bytes(trainer->comm, TV_WIRE_OTHER)));
     write_times(out, &r->times);
     fprintf(out, "}\n");
@@ -93,7 +99,8 @@ static void log_step(const tv_metrics *metrics, const tv_step_report *r)
     double weights = b->weights ? (double)b->weights : 1.0;
     format_eta(elapsed / done * (double)(metrics->last_step - r->step), eta, sizeof eta);
     if (r->step == metrics->first_step + 1 || (r->step - 1) % (20 * metrics->log_every) < metrics->log_every)
-        tv_log_info("%8s %8s %7s %10s %9s %8s %7s %7s", "step", "loss", "bpb", "bytes/s", "flips/M", "E moves", "zeros", "ETA");
+        tv_log_info("%8s %8s %7s %10s %9s %8s %7s %7s", "step", "loss", "bpb", "bytes/s", "flips/M", "E moves", "zeros",
+                    "ETA");
     tv_log_info("%8lld %8.4f %7.4f %10.0f %9.0f %8lld %6.2f%% %7s", (long long)r->step, r->loss, r->loss / LN_2,
                 (double)r->bytes / r->times.total, 1e6 * (double)b->flips / weights, (long long)b->exponent_moves,
                 100.0 * (double)b->zeros / weights, eta);
@@ -109,7 +116,8 @@ void tv_metrics_step(tv_metrics *metrics, const tv_trainer *trainer, const tv_st
     }
     if (metrics->jsonl)
         write_step(metrics->jsonl, trainer, report);
-    if (report->step % metrics->log_every == 0 || report->step == metrics->first_step + 1 || report->step == metrics->last_step)
+    if (report->step % metrics->log_every == 0 || report->step == metrics->first_step + 1 ||
+        report->step == metrics->last_step)
         log_step(metrics, report);
     tv_log_progress(report->step, metrics->last_step, "steps");
 }
@@ -117,7 +125,8 @@ void tv_metrics_step(tv_metrics *metrics, const tv_trainer *trainer, const tv_st
 void tv_metrics_eval(tv_metrics *metrics, int64_t step, const tv_eval_report *report)
 {
     if (metrics->jsonl) {
-        fprintf(metrics->jsonl, "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.17g,\"bpb\":%.17g,\"windows\":%lld,\"bytes\":%lld}\n",
+        fprintf(metrics->jsonl,
+                "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.17g,\"bpb\":%.17g,\"windows\":%lld,\"bytes\":%lld}\n",
                 (long long)step, report->loss, report->bpb, (long long)report->windows, (long long)report->bytes);
         fflush(metrics->jsonl);
     }
@@ -127,8 +136,8 @@ void tv_metrics_eval(tv_metrics *metrics, int64_t step, const tv_eval_report *re
 void tv_metrics_save(tv_metrics *metrics, int64_t step, double spent, const char *digest)
 {
     if (metrics->jsonl) {
-        fprintf(metrics->jsonl, "{\"event\":\"checkpoint\",\"step\":%lld,\"seconds\":%.9g,\"digest\":\"%s\"}\n", (long long)step,
-                spent, digest);
+        fprintf(metrics->jsonl, "{\"event\":\"checkpoint\",\"step\":%lld,\"seconds\":%.9g,\"digest\":\"%s\"}\n",
+                (long long)step, spent, digest);
         fflush(metrics->jsonl);
     }
     tv_log_info("checkpoint: step=%lld seconds=%.2f digest=%s", (long long)step, spent, digest);
@@ -136,9 +145,9 @@ void tv_metrics_save(tv_metrics *metrics, int64_t step, double spent, const char
 
 static void log_times(const char *what, const tv_step_times *t, double steps)
 {
-    tv_log_info("%s: %.1f ms (data %.1f, forward %.1f, backward %.1f, exchange %.1f, ballot %.1f)", what, 1e3 * t->total / steps,
-                1e3 * t->data / steps, 1e3 * t->forward / steps, 1e3 * t->backward / steps, 1e3 * t->exchange / steps,
-                1e3 * t->ballot / steps);
+    tv_log_info("%s: %.1f ms (data %.1f, forward %.1f, backward %.1f, exchange %.1f, ballot %.1f)", what,
+                1e3 * t->total / steps, 1e3 * t->data / steps, 1e3 * t->forward / steps, 1e3 * t->backward / steps,
+                1e3 * t->exchange / steps, 1e3 * t->ballot / steps);
 }
 
 void tv_metrics_summary(const tv_metrics *metrics)

@@ -10,13 +10,13 @@
 #include "train/trainer.h"
 
 typedef struct tv_metrics {
-    FILE *jsonl;       // NULL on ranks other than 0
+    FILE *jsonl; // NULL on ranks other than 0
     int rank, ranks;
-    int64_t log_every; // steps between log lines
+    int64_t log_every;             // steps between log lines
     int64_t first_step, last_step; // of this process
-    double started;    // seconds
-    tv_step_times first, sum; // the first step's times apart from the others'
-    int64_t summed;           // steps in `sum`
+    double started;                // seconds
+    tv_step_times first, sum;      // the first step's times apart from the others'
+    int64_t summed;                // steps in `sum`
 } tv_metrics;
 
 // Local. Rank 0 appends to dir/metrics.jsonl; other ranks write nothing.

@@ -52,8 +52,9 @@ static tv_status check_cover(tv_checkpoint *checkpoint, const tv_state_array *ar
             found = strcmp(have[i].name, arrays[j].name) == 0 && strcmp(have[i].part, arrays[j].part) == 0;
         int accumulator = strcmp(have[i].part, "T_accum") == 0 || strcmp(have[i].part, "E_accum") == 0;
         if (!found && (full || !accumulator))
-            return TV_FAIL(TV_CHECKPOINT, "the checkpoint holds %s/%s, which this model does not have; its config differs", have[i].name,
-                           have[i].part);
+            return TV_FAIL(TV_CHECKPOINT,
+                           "the checkpoint holds %s/%s, which this model does not have; its config differs",
+                           have[i].name, have[i].part);
     }
     return TV_OK;
 }
@@ -76,21 +77,25 @@ done:
     return st;
 }
 
-static tv_status load_local(tv_trainer *trainer, const char *dir)
+static tv_status load_local(tv_trainer *trainer, const char *dir, int verify)
 {
     tv_checkpoint *checkpoint = NULL;
     tv_status st;
-    TV_TRY_GOTO(st, done, tv_checkpoint_open(dir, tv_comm_rank(trainer->comm) == 0, &checkpoint));
+    TV_TRY_GOTO(st, done, tv_checkpoint_open(dir, verify && tv_comm_rank(trainer->comm) == 0, &checkpoint));
     const tv_checkpoint_info *info = tv_checkpoint_describe(checkpoint);
     if (!tv_hash_equal(info->config_hash, trainer->config_hash)) {
         char key[256] = "";
         TV_TRY_GOTO(st, done, tv_config_difference(&trainer->config, info->config_text, key, sizeof key));
-        st = TV_FAIL(TV_CHECKPOINT, "%s was made with another config (%s); resume with the same config, or start a new run with another --run",
-                     dir, key);
+        st = TV_FAIL(
+            TV_CHECKPOINT,
+            "%s was made with another config (%s); resume with the same config, or start a new run with another --run",
+            dir, key);
         goto done;
     }
     if (!tv_hash_equal(info->corpus, tv_corpus_identity(trainer->train_text))) {
-        st = TV_FAIL(TV_CHECKPOINT, "%s was made with another training text than data.train names now; give it that text, or start a new run with another --run",
+        st = TV_FAIL(TV_CHECKPOINT,
+                     "%s was made with another training text than data.train names now; give it that text, or start a "
+                     "new run with another --run",
                      dir);
         goto done;
     }
@@ -102,7 +107,7 @@ done:
     return st;
 }
 
-tv_status tv_trainer_load(tv_trainer *trainer, const char *dir)
+tv_status tv_trainer_load(tv_trainer *trainer, const char *dir, int verify)
 {
-    return tv_comm_agree(trainer->comm, load_local(trainer, dir));
+    return tv_comm_agree(trainer->comm, load_local(trainer, dir, verify));
 }

@@ -8,9 +8,10 @@
 
 // Collective. Save the state as run_dir/step-N; *digest is the state's.
 tv_status tv_trainer_save(tv_trainer *trainer, const char *run_dir, tv_hash128 *digest);
-// Collective. Load the whole state from a checkpoint folder. Refused (TV_CHECKPOINT): another config (the keys that differ are named), another
+// Collective. Load the whole state from a checkpoint folder; verify: rank 0 hashes its files first (not needed for one that
+// tv_checkpoint_newest chose). Refused (TV_CHECKPOINT): another config (the keys that differ are named), another
 // corpus, tensors that the model lacks or has more of.
-tv_status tv_trainer_load(tv_trainer *trainer, const char *dir);
+tv_status tv_trainer_load(tv_trainer *trainer, const char *dir, int verify);
 
 // Local. Load T and E of a model that was planned without training from an opened checkpoint, and decode.
 struct tv_checkpoint;

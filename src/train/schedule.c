@@ -16,20 +16,14 @@ double tv_schedule_fraction(const tv_config *config, int64_t step)
     int64_t last = config->train.steps - 1 - update->warmup;
     double p = last > 0 ? (double)(step - update->warmup) / (double)last : 0.0;
     switch ((tv_schedule_kind)update->schedule) {
-    case TV_SCHEDULE_LINEAR:
-        return 1.0 - (1.0 - update->final) * p;
-    case TV_SCHEDULE_COSINE:
-        return update->final + (1.0 - update->final) * (1.0 + tv_cos_double(PI * p)) / 2.0;
-    case TV_SCHEDULE_CONSTANT:
-        break;
+    case TV_SCHEDULE_LINEAR: return 1.0 - (1.0 - update->final) * p;
+    case TV_SCHEDULE_COSINE: return update->final + (1.0 - update->final) * (1.0 + tv_cos_double(PI * p)) / 2.0;
+    case TV_SCHEDULE_CONSTANT: break;
     }
     return 1.0;
 }
 
-static uint32_t fixed_point(double value)
-{
-    return (uint32_t)llround(value * 65536.0);
-}
+static uint32_t fixed_point(double value) { return (uint32_t)llround(value * 65536.0); }
 
 uint32_t tv_schedule_eta_q(const tv_config *config, int64_t step)
 {
@@ -59,7 +53,4 @@ float tv_schedule_rho(const tv_config *config, int64_t step)
     return first * tv_exp(p * tv_log(last / first));
 }
 
-int tv_schedule_classic_step(double loss)
-{
-    return loss < 2.0 ? 1 : loss < 3.0 ? 2 : loss < 5.0 ? 3 : 4;
-}
+int tv_schedule_classic_step(double loss) { return loss < 2.0 ? 1 : loss < 3.0 ? 2 : loss < 5.0 ? 3 : 4; }

@@ -53,7 +53,8 @@ static tv_status read_unit_loss(tv_trainer *trainer, int64_t unit)
     trainer->unit_loss[unit] = sum / (double)(windows * trainer->config.model.context);
     if (fault || !isfinite(sum))
         return TV_FAIL(TV_NUMERIC, "step %lld, unit %lld: NaN or Inf in %s; nothing of this step was applied",
-                       (long long)trainer->step + 1, (long long)unit, isfinite(sum) ? "an activation or gradient" : "the loss");
+                       (long long)trainer->step + 1, (long long)unit,
+                       isfinite(sum) ? "an activation or gradient" : "the loss");
     return TV_OK;
 }
 

@@ -14,7 +14,10 @@ void tv_rank_counts(int64_t units, char *text, int64_t bytes)
     text[0] = 0;
     for (int64_t r = 1; r <= units && used < bytes - 24; r++)
         if (units % r == 0)
-            used += snprintf(text + used, (size_t)(bytes - used), "%s%lld", r == 1 ? "" : r == units ? " or " : ", ",
+            used += snprintf(text + used, (size_t)(bytes - used), "%s%lld",
+                             r == 1       ? ""
+                             : r == units ? " or "
+                                          : ", ",
                              (long long)r);
 }
 
@@ -56,11 +59,11 @@ static tv_status open_texts(tv_trainer *trainer)
     const tv_config_data *data = &trainer->config.data;
     int64_t window = trainer->config.model.context + 1;
     int own_valid = data->valid && data->valid[0];
-    TV_TRY(tv_corpus_open((const char *const *)data->train, data->train_count, own_valid ? 0 : data->valid_bytes, window,
-                          &trainer->train_text));
+    TV_TRY(tv_corpus_open((const char *const *)data->train, data->train_count, own_valid ? 0 : data->valid_bytes,
+                          window, &trainer->train_text));
     if (own_valid) {
         const char *paths[1] = {data->valid};
-        TV_TRY(tv_corpus_open(paths, 1, 0, window, &trainer->valid_text));
+        TV_TRY(tv_corpus_open(paths, 1, TV_CORPUS_HOLD_ALL, window, &trainer->valid_text));
     }
     return TV_OK;
 }
@@ -79,7 +82,8 @@ static tv_status open_model(tv_trainer *trainer)
     };
     TV_TRY(tv_model_create(&trainer->model, config));
     TV_TRY(tv_model_plan(&trainer->model, &layout, config->train.unit_windows * config->model.context));
-    TV_TRY(tv_params_initialise(&trainer->model.params, (uint32_t)config->train.seed, tv_schedule_threshold(config, 0)));
+    TV_TRY(
+        tv_params_initialise(&trainer->model.params, (uint32_t)config->train.seed, tv_schedule_threshold(config, 0)));
     TV_TRY(tv_params_decode(&trainer->model.params, 1, NULL));
     TV_TRY(tv_ballot_box_open(&trainer->box, &trainer->model.params, trainer->comm, config));
     return tv_batch_open(&trainer->batch, trainer->backend, config->train.unit_windows, config->model.context);
@@ -92,7 +96,8 @@ static tv_status open_local(tv_trainer *trainer)
     if (units % ranks != 0) {
         char counts[256];
         tv_rank_counts(units, counts, sizeof counts);
-        return TV_FAIL(TV_CONFIG, "train.units = %lld cannot be shared by %d ranks; start %s ranks, or change train.units",
+        return TV_FAIL(TV_CONFIG,
+                       "train.units = %lld cannot be shared by %d ranks; start %s ranks, or change train.units",
                        (long long)units, ranks, counts);
     }
     trainer->unit_count = units / ranks;
@@ -108,7 +113,8 @@ static tv_status open_local(tv_trainer *trainer)
 tv_status tv_trainer_open(tv_trainer *trainer, const tv_config *config, tv_comm *comm, const tv_backend *backend)
 {
     *trainer = (tv_trainer){.config = *config, .comm = comm, .backend = backend};
-    return tv_comm_agree(comm, open_local(trainer));
+    TV_TRY(tv_comm_agree(comm, open_local(trainer)));
+    return tv_comm_device_open(comm, backend->host_memory);
 }
 
 void tv_trainer_close(tv_trainer *trainer)
@@ -154,7 +160,8 @@ done:
 // T and E of one tensor, all rows, hashed where they lie.
 static tv_status hash_tensor(const tv_trainer *trainer, const tv_param *p, tv_hash128 *hash)
 {
-    tv_row_hash_args args = {.rows = p->spec.rows, .row_bytes = (size_t)tv_row_bytes(p->spec.cols), .data = p->T, .sum = hash};
+    tv_row_hash_args args = {
+        .rows = p->spec.rows, .row_bytes = (size_t)tv_row_bytes(p->spec.cols), .data = p->T, .sum = hash};
     TV_TRY(trainer->backend->row_hash(&args, NULL));
     args.row_bytes = (size_t)tv_row_groups(p->spec.cols, p->group);
     args.data = p->E;

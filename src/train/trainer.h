@@ -20,12 +20,12 @@ typedef struct tv_step_times {
 
 // What a step did. All fields but `times` are the same on every rank.
 typedef struct tv_step_report {
-    int64_t step;      // number of the finished step, 1-based
-    double loss;       // nats a byte, mean over the step's units in unit order
-    int64_t bytes;     // bytes predicted in the step
+    int64_t step;  // number of the finished step, 1-based
+    double loss;   // nats a byte, mean over the step's units in unit order
+    int64_t bytes; // bytes predicted in the step
     tv_ballot_report ballot;
     tv_step_times times;
-    uint64_t flags;    // or of all ranks' request flags
+    uint64_t flags; // or of all ranks' request flags
 } tv_step_report;
 
 // Requests that ranks raise and all agree on in the step's guard.
@@ -41,17 +41,17 @@ typedef struct tv_batch {
 } tv_batch;
 
 typedef struct tv_trainer {
-    tv_config config;   // values; strings belong to the caller's config
+    tv_config config; // values; strings belong to the caller's config
     tv_comm *comm;
     const tv_backend *backend;
-    tv_corpus *train_text;  // training windows, and the held-out end when data.valid is empty
-    tv_corpus *valid_text;  // data.valid, or NULL
+    tv_corpus *train_text; // training windows, and the held-out end when data.valid is empty
+    tv_corpus *valid_text; // data.valid, or NULL
     tv_model model;
     tv_ballot_box box;
     tv_batch batch;
-    double *unit_loss;      // [U]
+    double *unit_loss; // [U]
     tv_hash128 config_hash;
-    int64_t step;           // steps done
+    int64_t step; // steps done
     int64_t bytes_seen;
     int64_t first_unit, unit_count; // this rank's units of every step
     int64_t units_run;              // since the start of the process

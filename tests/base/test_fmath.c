@@ -1,4 +1,5 @@
-// base/fmath.h: error bounds on a dense grid and at the edges, special values, and equal bits of scalar and vector code.
+// base/fmath.h: error bounds on a dense grid and at the edges, special values, and equal bits of scalar and vector
+// code.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
-// base/fmath.h: the error bound at every one of the 2^32 bit patterns for exp and sigmoid, at every third for log and silu.
+// base/fmath.h: the error bound at every one of the 2^32 bit patterns for exp and sigmoid, at every third for log and
+// silu.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

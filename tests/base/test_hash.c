@@ -50,7 +50,8 @@ static void test_row_known_answers(void **state)
     assert_hash(tv_hash_row(NULL, 0, 5), "bece7561abd0b38b64b5c1b28fbe6b34");
 }
 
-// A row's hash is the hash of the row and its number joined, for every length around the place where the method changes.
+// A row's hash is the hash of the row and its number joined, for every length around the place where the method
+// changes.
 static void test_row_lengths(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-// base/log.h: what goes to which stream. Each case runs in a child whose stdout and stderr are caught; it leaves by _exit, so a
-// line that was not flushed would be missing.
+// base/log.h: what goes to which stream. Each case runs in a child whose stdout and stderr are caught; it leaves by
+// _exit, so a line that was not flushed would be missing.
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>

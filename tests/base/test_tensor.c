@@ -97,7 +97,8 @@ static void test_lattice_start(void **state)
 static void test_initial_exponent(void **state)
 {
     (void)state;
-    // log2 sqrt x = log2(x) / 2. At the halves 1.5 / k is a power of two and log2 is exact, so round() sees the half itself.
+    // log2 sqrt x = log2(x) / 2. At the halves 1.5 / k is a power of two and log2 is exact, so round() sees the half
+    // itself.
     for (int64_t k = 1; k <= 100000; k++) {
         int want = (int)round(0.5 * log2(1.5 / (double)k));
         assert_int_equal(tv_initial_exponent(k, 0), want);

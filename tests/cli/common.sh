@@ -11,6 +11,11 @@ export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=no
 export OMPI_MCA_btl_vader_single_copy_mechanism=none
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive MPIEXEC_TIMEOUT=280
 
+# Ranks share a core here, but cannot share a GPU: these tests are of the CPU, but for those that ask for one.
+if [ -z "${TV_CLI_GPU:-}" ]; then
+    export CUDA_VISIBLE_DEVICES=
+fi
+
 work=$(mktemp -d)
 background= # process and session id of what runs in the background
 clean_up() {

@@ -5,6 +5,35 @@
 #include <string.h>
 
 tv_comm *fixture_comm;
+const tv_backend *fixture_backend;
+
+int fixture_backend_open(tv_comm *comm, const char *name, int device, int places)
+{
+    tv_status st = tv_backend_find(name, &fixture_backend);
+    if (st == TV_OK)
+        st = fixture_backend->open(device, places, 1);
+    if (tv_comm_agree(comm, st) == TV_OK)
+        return 0;
+    printf("skipped: %s\n", tv_status_message());
+    return 77;
+}
+
+static int run_on_backend(const char *name, int (*run)(void))
+{
+    int skipped =
+        fixture_backend_open(fixture_comm, name, tv_comm_local_rank(fixture_comm), tv_comm_local_size(fixture_comm));
+    if (skipped)
+        return skipped;
+    int failed = 1;
+    if (tv_comm_device_open(fixture_comm, fixture_backend->host_memory) == TV_OK)
+        failed = run() != 0;
+    else if (strstr(tv_status_message(), "this build has no NCCL") != NULL)
+        failed = 77;
+    if (failed)
+        printf("%s%s\n", failed == 77 ? "skipped: " : "", tv_status_message());
+    fixture_backend->close();
+    return failed;
+}
 
 int fixture_main(int argc, char **argv, int (*run)(void))
 {
@@ -18,9 +47,23 @@ int fixture_main(int argc, char **argv, int (*run)(void))
         fprintf(stderr, "%d ranks instead of %d, or not started by MPI\n", tv_comm_size(fixture_comm), expected);
         return 1;
     }
-    int failed = run();
+    int failed = run_on_backend(argc > 2 ? argv[2] : "ref", run);
     tv_comm_close(fixture_comm);
-    return failed != 0;
+    return failed;
+}
+
+void *memory_give(const void *host, int64_t bytes)
+{
+    void *memory = NULL;
+    assert_ok(fixture_backend->alloc((size_t)bytes, &memory));
+    assert_ok(fixture_backend->copy(memory, host, (size_t)bytes, TV_COPY_TO_DEVICE, NULL));
+    return memory;
+}
+
+void memory_take(void *memory, void *host, int64_t bytes)
+{
+    assert_ok(fixture_backend->copy(host, memory, (size_t)bytes, TV_COPY_TO_HOST, NULL));
+    fixture_backend->free(memory);
 }
 
 void fixture_expect(tv_status got, tv_status expected, const char *file, int line)

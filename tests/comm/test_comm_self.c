@@ -97,19 +97,47 @@ static void test_broken(void **state)
 static void test_votes(void **state)
 {
     (void)state;
-    _Alignas(4) int16_t votes[6] = {32767, -32767, 0, 1, -1, 12345}, before[6];
-    int8_t small[3] = {127, -127, 5};
-    memcpy(before, votes, sizeof votes);
-    assert_int_equal(tv_vote_sum(comm, votes, 16, 6, 32767), TV_OK);
-    assert_memory_equal(votes, before, sizeof votes);
-    assert_int_equal(tv_vote_scatter(comm, votes, 16, 6, 32767), TV_OK);
-    assert_memory_equal(votes, before, sizeof votes);
-    assert_int_equal(tv_vote_sum(comm, small, 8, 3, 127), TV_OK);
-    assert_true(small[0] == 127 && small[1] == -127 && small[2] == 5);
+    _Alignas(4) int16_t wide[6] = {32767, -32767, 0, 1, -1, 12345}, before[6];
+    int8_t narrow[3] = {127, -127, 5};
+    const tv_votes votes16 = {wide, 16, 32767, NULL}, votes8 = {narrow, 8, 127, NULL};
+    memcpy(before, wide, sizeof wide);
+    assert_int_equal(tv_vote_sum(comm, &votes16, 6), TV_OK);
+    assert_memory_equal(wide, before, sizeof wide);
+    assert_int_equal(tv_vote_scatter(comm, &votes16, 6), TV_OK);
+    assert_memory_equal(wide, before, sizeof wide);
+    assert_int_equal(tv_vote_sum(comm, &votes8, 3), TV_OK);
+    assert_true(narrow[0] == 127 && narrow[1] == -127 && narrow[2] == 5);
     assert_int_equal(tv_comm_wire_bytes(comm, TV_WIRE_VOTES), 12 + 12 + 3);
-    votes[0] = INT16_MIN;
-    assert_int_equal(tv_vote_sum(comm, votes, 16, 6, 32767), TV_INTERNAL);
+    assert_int_equal(tv_vote_finish(comm, NULL), TV_OK);
+    wide[0] = INT16_MIN;
+    assert_int_equal(tv_vote_sum(comm, &votes16, 6), TV_OK);
+    assert_int_equal(tv_vote_finish(comm, NULL), TV_INTERNAL);
     assert_int_equal(tv_comm_barrier(comm), TV_COMM);
+    assert_int_equal(tv_comm_device_wait(comm, NULL), TV_COMM);
+}
+
+// Alone on a GPU: the calls are counted and check their arguments, and no byte of what the pointers name is touched.
+static void test_device_alone(void **state)
+{
+    (void)state;
+    uint32_t *nowhere = (uint32_t *)16;
+    const tv_votes votes = {nowhere, 16, 32767, NULL};
+    assert_int_equal(tv_comm_device_open(comm, 0), TV_OK);
+    assert_int_equal(tv_comm_device_open(comm, 0), TV_OK);
+    assert_int_equal(tv_comm_device_sum_i8(comm, (int8_t *)nowhere, 100, TV_WIRE_VOTES, NULL), TV_OK);
+    assert_int_equal(tv_comm_device_sum_u32(comm, nowhere, 100, TV_WIRE_VOTES, NULL), TV_OK);
+    assert_int_equal(tv_comm_device_reduce_scatter_u32(comm, nowhere, 100, TV_WIRE_VOTES, NULL), TV_OK);
+    assert_int_equal(tv_comm_device_all_gather_bytes(comm, nowhere, 100, TV_WIRE_STATE, NULL), TV_OK);
+    assert_int_equal(tv_vote_sum(comm, &votes, 11), TV_OK);
+    assert_int_equal(tv_vote_finish(comm, NULL), TV_OK);
+    assert_int_equal(tv_comm_wire_bytes(comm, TV_WIRE_VOTES), 100 + 400 + 400 + 24);
+    assert_int_equal(tv_comm_wire_bytes(comm, TV_WIRE_STATE), 100);
+    assert_int_equal(tv_comm_sequence(comm), 2 + 4 + 1);
+    assert_int_equal(tv_comm_device_sum_u32(comm, nowhere, -1, TV_WIRE_VOTES, NULL), TV_INTERNAL);
+    assert_int_equal(tv_comm_device_open(comm, 1), TV_OK);
+    uint32_t one = 1;
+    assert_int_equal(tv_comm_device_sum_u32(comm, &one, 1, TV_WIRE_VOTES, NULL), TV_OK);
+    assert_int_equal(one, 1);
 }
 
 static void test_guard(void **state)
@@ -132,8 +160,8 @@ static void test_guard(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_place), TEST(test_collectives_keep_data), TEST(test_agree), TEST(test_broken), TEST(test_votes),
-        TEST(test_guard),
+        TEST(test_place), TEST(test_collectives_keep_data), TEST(test_agree), TEST(test_broken),
+        TEST(test_votes), TEST(test_device_alone),          TEST(test_guard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

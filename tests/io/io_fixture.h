@@ -28,7 +28,8 @@ int io_exists(const char *path);
 void io_copy_folder(const char *from, const char *to); // one level of regular files
 int io_count_entries(const char *folder);              // all but . and ..
 
-// The state: arrays of all four types, with 1 to 3000 rows; rank `rank` of `ranks` holds its consecutive block. `salt` changes the values.
+// The state: arrays of all four types, with 1 to 3000 rows; rank `rank` of `ranks` holds its consecutive block. `salt`
+// changes the values.
 enum { IO_ARRAYS = 9 };
 typedef struct io_state {
     tv_state_array arrays[IO_ARRAYS];
@@ -37,7 +38,8 @@ void io_state_make(io_state *state, int rank, int ranks, int salt);
 void io_state_free(io_state *state);
 // What row `row`, item `item` of array `index` must be.
 int64_t io_state_value(int index, int64_t row, int64_t item, int salt);
-// Fails the test unless the checkpoint gives back exactly the values of the formulas for the block of `rank` of `ranks`.
+// Fails the test unless the checkpoint gives back exactly the values of the formulas for the block of `rank` of
+// `ranks`.
 void io_state_check(tv_checkpoint *checkpoint, int rank, int ranks, int salt);
 // The digest of the whole state, computed from all rows at once.
 tv_hash128 io_state_digest(int salt);

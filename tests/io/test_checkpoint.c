@@ -267,7 +267,8 @@ static void test_shape_differs(void **state)
     tv_checkpoint_close(checkpoint);
 }
 
-// A table of arrays that cannot be saved: names that would leave the folder, blocks outside the array, rows nobody holds.
+// A table of arrays that cannot be saved: names that would leave the folder, blocks outside the array, rows nobody
+// holds.
 static void test_save_refuses(void **state)
 {
     tv_comm *comm = NULL;

@@ -35,7 +35,8 @@ static char *make_file(const char *folder, const char *name, int bytes, int firs
     return path;
 }
 
-// All windows of three files, against positions counted by hand: file by file, never over a border, nothing of the hold-out.
+// All windows of three files, against positions counted by hand: file by file, never over a border, nothing of the
+// hold-out.
 static void test_windows(void **state)
 {
     enum { WINDOW = 10, HELD = 35 };
@@ -153,7 +154,8 @@ static void test_refused(void **state)
 static void test_changes(void **state)
 {
     enum { TRUNCATE, GROW, TOUCH, REPLACE, REMOVE, CHANGES };
-    static const char *const messages[CHANGES] = {"had 100 bytes", "had 100 bytes", "was written to", "was replaced", "cannot be found"};
+    static const char *const messages[CHANGES] = {"had 100 bytes", "had 100 bytes", "was written to", "was replaced",
+                                                  "cannot be found"};
     for (int change = 0; change < CHANGES; change++) {
         char *path = make_file(*state, "f", 100, 0), *other = make_file(*state, "g", 100, 0);
         const char *const paths[] = {other, path};

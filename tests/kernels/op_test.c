@@ -26,14 +26,34 @@ const op_backend *op_ref(void)
     return &ref;
 }
 
+// The backend that TV_TEST_BACKEND asks for, NULL for all.
+static const char *only_backend(void)
+{
+    const char *name = getenv("TV_TEST_BACKEND");
+    return name && name[0] ? name : NULL;
+}
+
+// ref and cpu run wherever the build does; a backend with a device must first find one.
+static int runs_here(const tv_backend *backend)
+{
+    if (backend->host_memory)
+        return 1;
+    if (backend->open(0, 1, 1) != TV_OK)
+        return 0;
+    backend->close();
+    return 1;
+}
+
 static int list_backends(op_backend list[BACKENDS_MAX])
 {
     int count = 0;
+    const char *only = only_backend();
     for (const tv_backend *const *b = tv_backend_list(); *b; b++)
-        list[count++] = (op_backend){*b, (*b)->name};
+        if (only ? strcmp(only, (*b)->name) == 0 : runs_here(*b))
+            list[count++] = (op_backend){*b, (*b)->name};
 #ifdef TV_BACKEND_CPU
     static const char *const label[TV_CPU_ISA_COUNT] = {"cpu base", "cpu avx2", "cpu avx512"};
-    for (int isa = 0; isa < TV_CPU_ISA_COUNT; isa++) {
+    for (int isa = 0; isa < TV_CPU_ISA_COUNT && !only; isa++) {
         const tv_backend *b = tv_backend_cpu_isa((tv_cpu_isa)isa);
         if (b && b != tv_backend_cpu())
             list[count++] = (op_backend){b, label[isa]};
@@ -42,29 +62,43 @@ static int list_backends(op_backend list[BACKENDS_MAX])
     return count;
 }
 
+int op_skipped(void)
+{
+    const tv_backend *backend;
+    const char *only = only_backend();
+    if (!only || (tv_backend_find(only, &backend) == TV_OK && runs_here(backend)))
+        return 0;
+    printf("skipped: no NVIDIA GPU (%s)\n", tv_status_message());
+    return 1;
+}
+
+static void run_check(op_check *check, const op_backend *on, int threads)
+{
+    if (on->backend->open(0, 1, threads) != TV_OK)
+        fail_msg("%s: %s", on->label, tv_status_message());
+    check(on);
+    on->backend->close();
+    op_host_free();
+}
+
 void op_on_each(op_check *check)
 {
     op_backend list[BACKENDS_MAX];
     int count = list_backends(list);
-    for (int i = 0; i < count; i++) {
-        assert_int_equal(list[i].backend->open(0, 1, 2), TV_OK);
-        check(&list[i]);
-        list[i].backend->close();
-        op_host_free();
-    }
+    for (int i = 0; i < count; i++)
+        run_check(check, &list[i], 2);
 }
 
 void op_against_ref(op_check *check)
 {
     op_backend list[BACKENDS_MAX];
     int count = list_backends(list);
-    for (int i = 1; i < count; i++)
-        for (int threads = 1; threads <= 4; threads++) {
-            assert_int_equal(list[i].backend->open(0, 1, threads), TV_OK);
-            check(&list[i]);
-            list[i].backend->close();
-            op_host_free();
-        }
+    for (int i = 0; i < count; i++) {
+        if (list[i].backend == tv_backend_ref())
+            continue;
+        for (int threads = 1; threads <= (list[i].backend->host_memory ? 4 : 1); threads++)
+            run_check(check, &list[i], threads);
+    }
 }
 
 op_call op_begin(const op_backend *on)
@@ -204,6 +238,8 @@ uint8_t *op_trits(op_random *random, int64_t rows, int64_t cols)
     }
     return bytes;
 }
+
+int op_stride(void) { return getenv("TV_TEST_QUICK") ? 5 : 1; }
 
 int64_t op_size(op_random *random)
 {

@@ -25,10 +25,16 @@ typedef struct op_backend {
 const op_backend *op_ref(void);
 
 typedef void op_check(const op_backend *on);
-// Run a check on every backend of the build and every instruction set of this machine, opened with two threads.
+// Run a check on every backend of the build that can run here and every instruction set of this machine, opened with two
+// threads. The environment variable TV_TEST_BACKEND leaves only the backend that it names.
 void op_on_each(op_check *check);
-// The same for every backend but ref, each with 1, 2, 3 and 4 threads: for comparisons with ref.
+// The same for every backend but ref, each with 1, 2, 3 and 4 threads (one pass where they mean nothing): for
+// comparisons with ref.
 void op_against_ref(op_check *check);
+// 1, after printing why, when TV_TEST_BACKEND names a backend that cannot run here.
+int op_skipped(void);
+// For main: the tests, or exit code 77 when they are skipped.
+#define op_run(name, tests) (op_skipped() ? 77 : cmocka_run_group_tests_name(name, tests, NULL, NULL))
 
 // ---- one call of an op -----------------------------------------------------------------------------------------------------
 
@@ -77,6 +83,7 @@ uint8_t *op_trits(op_random *random, int64_t rows, int64_t cols); // valid packe
 extern const int64_t op_edges[];
 extern const int op_edge_count;
 #define OP_EDGES_MAX 129
+int op_stride(void);                // 1; 5 when TV_TEST_QUICK is set: every fifth case, for slow tools
 int64_t op_size(op_random *random); // one of the edges, or an odd size up to 301
 // Comparisons with ref end with one case of about this many rows and columns, so that every thread gets work.
 #define OP_LARGE_ROWS 421

@@ -44,7 +44,7 @@ static float *run_rotary(const op_backend *on, const rotary_case *c, const float
 static void check_rotary(const op_backend *on)
 {
     op_random random = {81, 0};
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < 30; i += op_stride()) {
         rotary_case c = random_rotary(&random);
         float *y = run_rotary(on, &c, c.x, 0), *back = run_rotary(on, &c, y, 1);
         int64_t half = c.width / 2;
@@ -69,7 +69,7 @@ static void test_rotary(void **state)
 static void check_rotary_bits(const op_backend *on)
 {
     op_random random = {82, 0};
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 100; i += op_stride()) {
         rotary_case c = random_rotary(&random);
         if (i < 2) {
             c.tokens = c.context * (1 + OP_LARGE_ROWS / c.context);
@@ -188,7 +188,7 @@ static double *dequantised(const attention_case *c, int operand)
 static void check_forward(const op_backend *on)
 {
     op_random random = {83, 0};
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < 30; i += op_stride()) {
         attention_case c = random_attention(&random, op_int(&random, 1, 3), op_int(&random, 1, 70),
                                             op_int(&random, 1, 3), op_int(&random, 1, 40));
         int64_t items = c.tokens * c.heads * c.width;
@@ -272,13 +272,13 @@ static void same(const op_backend *on, const attention_case *c)
 static void check_bits(const op_backend *on)
 {
     op_random random = {85, 0};
-    for (int i = 0; i < op_edge_count; i++) {
+    for (int i = 0; i < op_edge_count; i += op_stride()) {
         attention_case by_context = random_attention(&random, 1 + i % 2, op_edges[i], 2, 24);
         same(on, &by_context);
         attention_case by_width = random_attention(&random, 2, 19, 1 + i % 3, op_edges[i]);
         same(on, &by_width);
     }
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 10; i += op_stride()) {
         attention_case c = random_attention(&random, op_int(&random, 0, 3), op_int(&random, 1, 150),
                                             op_int(&random, 0, 4), op_int(&random, 1, 80));
         same(on, &c);
@@ -297,5 +297,5 @@ int main(void)
         cmocka_unit_test(test_rotary),   cmocka_unit_test(test_rotary_bits), cmocka_unit_test(test_forward),
         cmocka_unit_test(test_backward), cmocka_unit_test(test_bits),
     };
-    return cmocka_run_group_tests_name("op_attention", tests, NULL, NULL);
+    return op_run("op_attention", tests);
 }

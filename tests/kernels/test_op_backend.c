@@ -16,11 +16,22 @@ static void test_list(void **state)
     }
 }
 
+// The fastest that can run here: a GPU first, where there is one.
 static void test_auto(void **state)
 {
     (void)state;
     const tv_backend *found = NULL;
     assert_int_equal(tv_backend_find("auto", &found), TV_OK);
+#ifdef TV_BACKEND_CUDA
+    const tv_backend *cuda = NULL;
+    assert_int_equal(tv_backend_find("cuda", &cuda), TV_OK);
+    int usable = cuda->open(0, 1, 1) == TV_OK;
+    if (usable)
+        cuda->close();
+    assert_int_equal(found == cuda, usable);
+    if (usable)
+        return;
+#endif
 #ifdef TV_BACKEND_CPU
     assert_string_equal(found->name, "cpu");
 #else
@@ -32,15 +43,29 @@ static void test_absent(void **state)
 {
     (void)state;
     const tv_backend *found = tv_backend_list()[0];
+#ifndef TV_BACKEND_CUDA
     assert_int_equal(tv_backend_find("cuda", &found), TV_BACKEND);
     assert_null(found);
     assert_non_null(strstr(tv_status_message(), "no CUDA backend"));
     assert_non_null(strstr(tv_status_message(), "ref"));
+#endif
     assert_int_equal(tv_backend_find("abacus", &found), TV_BACKEND);
     assert_null(found);
     assert_non_null(strstr(tv_status_message(), "abacus"));
     assert_non_null(strstr(tv_status_message(), "ref"));
     assert_int_equal(tv_backend_find("", &found), TV_BACKEND);
+}
+
+// A machine with fewer GPUs than ranks, or none, is told so in a sentence with a way out.
+static void test_too_few_devices(void **state)
+{
+    (void)state;
+    for (const tv_backend *const *b = tv_backend_list(); *b; b++)
+        if (!(*b)->host_memory) {
+            assert_int_equal((*b)->open(0, 1000, 1), TV_BACKEND);
+            assert_non_null(strstr(tv_status_message(), "GPU"));
+            assert_non_null(strstr(tv_status_message(), "run.backend=cpu"));
+        }
 }
 
 // Every entry of the table is set: the struct holds nothing but pointers and one int.
@@ -115,8 +140,13 @@ static void test_too_much(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_list),  cmocka_unit_test(test_auto),   cmocka_unit_test(test_absent),
-        cmocka_unit_test(test_table), cmocka_unit_test(test_memory), cmocka_unit_test(test_too_much),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_auto),
+        cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_too_much),
+        cmocka_unit_test(test_too_few_devices),
     };
-    return cmocka_run_group_tests_name("op_backend", tests, NULL, NULL);
+    return op_run("op_backend", tests);
 }

@@ -352,7 +352,7 @@ static void against_oracle(const op_backend *on, const ballot_case *c)
 static void check_oracle(const op_backend *on)
 {
     op_random random = {112, 0};
-    for (int i = 0; i < 150; i++) {
+    for (int i = 0; i < 150; i += op_stride()) {
         ballot_case c = random_case(&random, op_int(&random, 0, 12), op_int(&random, 0, 70));
         against_oracle(on, &c);
     }
@@ -368,7 +368,7 @@ static void test_oracle(void **state)
 static void check_cap(const op_backend *on)
 {
     op_random random = {113, 0};
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 20; i += op_stride()) {
         ballot_case c = random_case(&random, 30, 41);
         c.a.rule = i % 2 ? TV_RULE_CLASSIC : TV_RULE_RESTART;
         c.a.quorum = 1;
@@ -431,7 +431,7 @@ static void test_budget_theta(void **state)
 static void check_block(const op_backend *on)
 {
     op_random random = {115, 0};
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 20; i += op_stride()) {
         int64_t cols = op_int(&random, 1, 70);
         ballot_case whole = random_case(&random, 20, cols), block = whole;
         whole.a.cut = block.a.cut = -1;
@@ -453,7 +453,7 @@ static void test_block(void **state)
 static void check_bits(const op_backend *on)
 {
     op_random random = {116, 0};
-    for (int i = 0; i < 120; i++) {
+    for (int i = 0; i < 120; i += op_stride()) {
         int64_t rows = i < 9 ? OP_LARGE_ROWS : op_int(&random, 0, 40), cols = i < 9 ? 203 : op_size(&random);
         ballot_case c = random_case(&random, rows, cols);
         size_t items = (size_t)(c.a.rows * c.a.cols);
@@ -480,5 +480,5 @@ int main(void)
         cmocka_unit_test(test_oracle),      cmocka_unit_test(test_cap),      cmocka_unit_test(test_budget_theta),
         cmocka_unit_test(test_block),       cmocka_unit_test(test_bits),
     };
-    return cmocka_run_group_tests_name("op_ballot", tests, NULL, NULL);
+    return op_run("op_ballot", tests);
 }

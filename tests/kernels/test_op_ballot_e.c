@@ -260,5 +260,5 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_hand_worked), cmocka_unit_test(test_edges),
                                        cmocka_unit_test(test_mean_step), cmocka_unit_test(test_oracle),
                                        cmocka_unit_test(test_bits)};
-    return cmocka_run_group_tests_name("op_ballot_e", tests, NULL, NULL);
+    return op_run("op_ballot_e", tests);
 }

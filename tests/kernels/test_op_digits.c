@@ -81,5 +81,5 @@ static void test_bits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_oracle), cmocka_unit_test(test_bits)};
-    return cmocka_run_group_tests_name("op_digits", tests, NULL, NULL);
+    return op_run("op_digits", tests);
 }

@@ -117,5 +117,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_forward), cmocka_unit_test(test_backward),
                                        cmocka_unit_test(test_bits)};
-    return cmocka_run_group_tests_name("op_gate", tests, NULL, NULL);
+    return op_run("op_gate", tests);
 }

@@ -43,7 +43,7 @@ static float *run(const op_backend *on, const gemm_case *c)
 static void check_oracle(const op_backend *on)
 {
     op_random random = {41, 0};
-    for (int i = 0; i < 25; i++) {
+    for (int i = 0; i < 25; i += op_stride()) {
         gemm_case c = random_case(&random, op_int(&random, 1, 20), op_int(&random, 1, 40), op_int(&random, 1, 500));
         float *y = run(on, &c);
         for (int64_t j = 0; j < c.n; j++)
@@ -106,13 +106,13 @@ static void check_bits(const op_backend *on)
 {
     op_random random = {42, 0};
     for (int dimension = 0; dimension < 3; dimension++)
-        for (int i = 0; i < op_edge_count; i++) {
+        for (int i = 0; i < op_edge_count; i += op_stride()) {
             int64_t size[3] = {33, 18, 70};
             size[dimension] = op_edges[i];
             gemm_case c = random_case(&random, size[0], size[1], size[2]);
             same(on, &c);
         }
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 60; i += op_stride()) {
         gemm_case c = random_case(&random, op_size(&random), op_size(&random), op_size(&random));
         same(on, &c);
     }
@@ -133,5 +133,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_oracle), cmocka_unit_test(test_largest),
                                        cmocka_unit_test(test_bits)};
-    return cmocka_run_group_tests_name("op_gemm", tests, NULL, NULL);
+    return op_run("op_gemm", tests);
 }

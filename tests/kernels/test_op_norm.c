@@ -293,5 +293,5 @@ int main(void)
         cmocka_unit_test(test_forward), cmocka_unit_test(test_fault), cmocka_unit_test(test_backward),
         cmocka_unit_test(test_bits),    cmocka_unit_test(test_small),
     };
-    return cmocka_run_group_tests_name("op_norm", tests, NULL, NULL);
+    return op_run("op_norm", tests);
 }

@@ -96,7 +96,7 @@ static void check_oracle(const op_backend *on)
 {
     op_random random = {51, 0};
     int64_t judged = 0, all = 0;
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 40; i += op_stride()) {
         vote_case c = random_case(&random, op_int(&random, 1, 20), op_int(&random, 1, 20), op_int(&random, 1, 300));
         void *votes = run(on, &c);
         for (int64_t n = 0; n < c.n; n++)
@@ -242,7 +242,7 @@ static void *run_embed(const op_backend *on, const embed_case *c)
 static void check_embed(const op_backend *on)
 {
     op_random random = {55, 0};
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 40; i += op_stride()) {
         embed_case c = random_embed(&random, op_int(&random, 1, 200), op_int(&random, 1, 20), op_int(&random, 1, 30));
         void *votes = run_embed(on, &c);
         int bits = c.rule.vote_bits;
@@ -269,7 +269,7 @@ static void test_embed(void **state)
 static void check_embed_bits(const op_backend *on)
 {
     op_random random = {56, 0};
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 60; i += op_stride()) {
         int64_t tokens = i < 2 ? 2 * OP_LARGE_COLS : op_size(&random), width = i < 2 ? OP_LARGE_ROWS : op_size(&random);
         embed_case c = random_embed(&random, tokens, width, op_int(&random, 1, 264));
         size_t bytes = (size_t)(c.table * c.width) * (size_t)(c.rule.vote_bits / 8);
@@ -289,5 +289,5 @@ int main(void)
         cmocka_unit_test(test_oracle), cmocka_unit_test(test_scores), cmocka_unit_test(test_unbiased),
         cmocka_unit_test(test_bits),   cmocka_unit_test(test_embed),  cmocka_unit_test(test_embed_bits),
     };
-    return cmocka_run_group_tests_name("op_vote", tests, NULL, NULL);
+    return op_run("op_vote", tests);
 }

@@ -26,7 +26,7 @@ static void run_unpack(const op_backend *on, int64_t rows, int64_t cols, const u
 static void check_pack(const op_backend *on)
 {
     op_random random = {1, 0};
-    for (int i = 0; i < op_edge_count; i++) {
+    for (int i = 0; i < op_edge_count; i += op_stride()) {
         int64_t rows = 3, cols = op_edges[i], row_bytes = tv_row_bytes(cols);
         int8_t *trits = op_int8s(&random, rows * cols, -1, 1), *back = op_host((size_t)(rows * cols));
         uint8_t *bytes = op_host((size_t)(rows * row_bytes));
@@ -107,7 +107,7 @@ static void test_decode(void **state)
 static void check_decode_bits(const op_backend *on)
 {
     op_random random = {3, 0};
-    for (int i = 0; i < 80; i++) {
+    for (int i = 0; i < 80; i += op_stride()) {
         int64_t rows = i == 0 ? OP_LARGE_ROWS : op_size(&random), cols = i == 0 ? OP_LARGE_COLS : op_size(&random);
         weights w = random_weights(&random, rows, cols, (tv_scale_type)(i % TV_SCALE_TYPE_COUNT), i % 4);
         size_t items = (size_t)(w.rows * w.cols);
@@ -207,7 +207,7 @@ static void test_init(void **state)
 static void check_init_bits(const op_backend *on)
 {
     op_random random = {4, 0};
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 40; i += op_stride()) {
         tv_init_args a = {.rows = op_int(&random, 0, 9),
                           .cols = op_size(&random),
                           .first_row = op_int(&random, 0, 1 << 30),
@@ -275,7 +275,7 @@ static void test_validate(void **state)
 static void check_row_hash(const op_backend *on)
 {
     op_random random = {6, 0};
-    for (int i = 0; i < op_edge_count; i++) {
+    for (int i = 0; i < op_edge_count; i += op_stride()) {
         int64_t rows = 5, row_bytes = op_edges[i];
         int8_t *data = op_int8s(&random, rows * row_bytes, -128, 127);
         tv_hash128 sum = {~0ull, 7}, want = sum;
@@ -304,5 +304,5 @@ int main(void)
         cmocka_unit_test(test_init),     cmocka_unit_test(test_init_bits), cmocka_unit_test(test_validate),
         cmocka_unit_test(test_row_hash),
     };
-    return cmocka_run_group_tests_name("op_weights", tests, NULL, NULL);
+    return op_run("op_weights", tests);
 }

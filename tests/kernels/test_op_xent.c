@@ -138,5 +138,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_oracle), cmocka_unit_test(test_fault),
                                        cmocka_unit_test(test_bits)};
-    return cmocka_run_group_tests_name("op_xent", tests, NULL, NULL);
+    return op_run("op_xent", tests);
 }

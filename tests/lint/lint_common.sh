@@ -6,8 +6,8 @@ cd "$root"
 complaints=0
 
 complain() {
-    echo "$*"
     complaints=$((complaints + 1))
+    [ "$complaints" -gt 50 ] || echo "$*"
 }
 
 verdict() {
@@ -18,9 +18,9 @@ verdict() {
     echo "clean: $*"
 }
 
-# Files of the project, one a line: everything but what git ignores (build folders, runs, the demo's text) and the caches of tools.
+# Files of the project, one a line: everything but build folders, runs, the demo's text and hidden folders, of which .ci alone belongs to it.
 project_files() {
-    find . -type d \( -name .git -o -name build -o -name runs -o -name __pycache__ -o -name .cache \) -prune -o -type f \
+    find . -type d \( -name '.?*' ! -name .ci -o -name build -o -name runs -o -name __pycache__ \) -prune -o -type f \
         ! -name '*.o' ! -name compile_commands.json ! -path ./bible.txt ! -path ./bible.txt.tmp -print | sed 's|^\./||' | sort
 }
 

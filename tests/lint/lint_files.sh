@@ -43,7 +43,7 @@ report "code switched off" < <(source_files | xargs grep -nE '^[[:blank:]]*#[[:b
 # Every header has its guard, and starts with a comment that says what it is for.
 while read -r file; do
     head -n 1 "$file" | grep -qE '^(//|/\*)' || complain "$file: does not start with a comment that says what it is for"
-    grep -qE '^#ifndef TV_[A-Z0-9_]+_H' "$file" || complain "$file: no include guard"
+    grep -qE '^#ifndef TV_[A-Z0-9_]+_(H|CUH)$' "$file" || complain "$file: no include guard"
 done < <(source_files | grep -E '\.(h|cuh)$')
 
 verdict "$(code_files | wc -l) files of code, $(text_files | wc -l) of text"

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/pack.h"
@@ -59,13 +60,26 @@ static int32_t *take_ints(const tv_backend *backend, int64_t count)
     return memory;
 }
 
-static void fill_batch(int32_t *ids, int32_t *targets, int64_t tokens)
+// Random bytes to backend memory; element `first` on of their sequence.
+static void fill_bytes(const tv_backend *backend, int32_t *out, int64_t tokens, int64_t first)
 {
     tv_rng_key key = {DATA_SEED, TV_RNG_GENERATE, 1, 0};
+    size_t bytes = (size_t)tokens * sizeof *out;
+    int32_t *host = malloc(bytes);
+    assert_non_null(host);
     for (int64_t t = 0; t < tokens; t++) {
-        ids[t] = (int32_t)(tv_rng16(key, (uint64_t)t) % 256);
-        targets[t] = (int32_t)(tv_rng16(key, (uint64_t)(t + tokens)) % 256);
+        host[t] = (int32_t)(tv_rng16(key, (uint64_t)(t + first)) % 256);
     }
+    TEST_TRY(backend->copy(out, host, bytes, TV_COPY_TO_DEVICE, NULL));
+    free(host);
+}
+
+void *fixture_copy(const tv_backend *backend, const void *memory, size_t bytes)
+{
+    void *host = malloc(bytes);
+    assert_non_null(host);
+    TEST_TRY(backend->copy(host, memory, bytes, TV_COPY_TO_HOST, NULL));
+    return host;
 }
 
 static tv_unit start_unit(const tv_config *config, int64_t tokens, int training)
@@ -90,7 +104,8 @@ void fixture_open(fixture *f, const tv_backend *backend, const tv_config *config
     f->ids = take_ints(backend, tokens);
     f->targets = take_ints(backend, tokens);
     f->fault = take_ints(backend, 1);
-    fill_batch(f->ids, f->targets, tokens);
+    fill_bytes(f->backend, f->ids, tokens, 0);
+    fill_bytes(f->backend, f->targets, tokens, tokens);
     f->unit = start_unit(config, tokens, training);
     f->unit.ids = f->ids;
     f->unit.targets = f->targets;
@@ -171,7 +186,8 @@ void part_fixture_open(part_fixture *f, tv_part *part, const tv_config *config, 
     f->ids = take_ints(f->backend, tokens);
     f->targets = take_ints(f->backend, tokens);
     f->fault = take_ints(f->backend, 1);
-    fill_batch(f->ids, f->targets, tokens);
+    fill_bytes(f->backend, f->ids, tokens, 0);
+    fill_bytes(f->backend, f->targets, tokens, tokens);
     f->unit = start_unit(config, tokens, 1);
     f->unit.backend = f->backend;
     f->unit.params = &f->params;

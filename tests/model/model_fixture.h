@@ -28,13 +28,15 @@ typedef struct fixture {
     const tv_backend *backend;
     tv_model model;
     tv_unit unit;
-    int32_t *ids, *targets; // [max tokens] backend memory (host memory in these tests)
+    int32_t *ids, *targets; // [max tokens] backend memory
     int32_t *fault;
 } fixture;
 
 // A planned, initialised and decoded model of one rank with int8 votes; random ids and targets below 256.
 void fixture_open(fixture *f, const tv_backend *backend, const tv_config *config, int64_t tokens, int training);
 void fixture_close(fixture *f);
+// A copy of backend memory in host memory, for the caller to free.
+void *fixture_copy(const tv_backend *backend, const void *memory, size_t bytes);
 
 // One part alone, in training, with its table; the embedding's and head's ids and targets are random.
 typedef struct part_fixture {

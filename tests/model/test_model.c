@@ -1,6 +1,7 @@
 // The whole model: same bits on every backend, causal, no window sees another, planned sizes.
 #include "model_fixture.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,55 +9,95 @@ enum { WINDOWS = 5, CONTEXT = 7, TOKENS = WINDOWS * CONTEXT };
 
 static const size_t logits_bytes = (size_t)TOKENS * TV_VOCAB * sizeof(float);
 
-static void compare_votes(const tv_params *a, const tv_params *b)
+// The same bytes in the memories of two models.
+static void assert_same(const fixture *a, const void *in_a, const fixture *b, const void *in_b, size_t bytes)
 {
-    for (int64_t i = 0; i < a->count; i++) {
-        size_t bytes = (size_t)(a->items[i].spec.rows * a->items[i].spec.cols);
-        if (a->items[i].votes != NULL && memcmp(a->items[i].votes, b->items[i].votes, bytes) != 0) {
-            fail_msg("votes of '%s' differ", a->items[i].spec.name);
+    void *first = fixture_copy(a->backend, in_a, bytes), *second = fixture_copy(b->backend, in_b, bytes);
+    assert_memory_equal(first, second, bytes);
+    free(first);
+    free(second);
+}
+
+static size_t vote_bytes(const tv_param *param) { return (size_t)(param->spec.rows * param->spec.cols); }
+
+static void compare_votes(const fixture *a, const fixture *b)
+{
+    const tv_params *params = &a->model.params;
+    for (int64_t i = 0; i < params->count; i++) {
+        const tv_param *param = &params->items[i];
+        if (param->votes == NULL) {
+            continue;
         }
+        void *first = fixture_copy(a->backend, param->votes, vote_bytes(param));
+        void *second = fixture_copy(b->backend, b->model.params.items[i].votes, vote_bytes(param));
+        if (memcmp(first, second, vote_bytes(param)) != 0) {
+            fail_msg("votes of '%s' differ", param->spec.name);
+        }
+        free(first);
+        free(second);
     }
 }
 
-static int64_t count_votes(const tv_params *params)
+static int64_t count_votes(const fixture *f)
 {
+    const tv_params *params = &f->model.params;
     int64_t votes = 0;
     for (int64_t i = 0; i < params->count; i++) {
-        const int8_t *v = params->items[i].votes;
-        for (int64_t j = 0; v != NULL && j < params->items[i].spec.rows * params->items[i].spec.cols; j++) {
+        const tv_param *param = &params->items[i];
+        if (param->votes == NULL) {
+            continue;
+        }
+        int8_t *v = fixture_copy(f->backend, param->votes, vote_bytes(param));
+        for (size_t j = 0; j < vote_bytes(param); j++) {
             votes += v[j] != 0;
         }
+        free(v);
     }
     return votes;
 }
 
-// Two units of votes on ref and on cpu: logits, losses, gradients and votes in the same bits.
+static int32_t fault_of(const fixture *f)
+{
+    int32_t fault;
+    TEST_TRY(f->backend->copy(&fault, f->fault, sizeof fault, TV_COPY_TO_HOST, NULL));
+    return fault;
+}
+
+// The backend to compare with ref: TV_TEST_BACKEND's, else cpu.
+static const char *other_name(void)
+{
+    const char *name = getenv("TV_TEST_BACKEND");
+    return name != NULL && name[0] != '\0' ? name : "cpu";
+}
+
+// Two units of votes on ref and on the other backend: logits, losses, gradients and votes in the same bits.
 static void backends_agree(const tv_config *config, int64_t windows, int levels)
 {
-    const tv_backend *cpu = fixture_backend("cpu");
+    const tv_backend *other = fixture_backend(other_name());
     int64_t tokens = windows * config->model.context;
     size_t logit_bytes = (size_t)(tokens * TV_VOCAB) * sizeof(float);
     fixture a, b;
     fixture_open(&a, fixture_backend("ref"), config, tokens, 1);
-    fixture_open(&b, cpu, config, tokens, 1);
+    fixture_open(&b, other, config, tokens, 1);
     a.unit.levels = b.unit.levels = levels;
     for (uint32_t unit = 0; unit < 2; unit++) {
         a.unit.index = b.unit.index = unit;
         TEST_TRY(tv_model_forward(&a.model, &a.unit));
         TEST_TRY(tv_model_forward(&b.model, &b.unit));
-        assert_memory_equal(a.model.logits, b.model.logits, logit_bytes);
-        assert_memory_equal(a.model.loss, b.model.loss, (size_t)tokens * sizeof(float));
-        assert_memory_equal(a.model.window_loss, b.model.window_loss, (size_t)windows * sizeof(float));
+        assert_same(&a, a.model.logits, &b, b.model.logits, logit_bytes);
+        assert_same(&a, a.model.loss, &b, b.model.loss, (size_t)tokens * sizeof(float));
+        assert_same(&a, a.model.window_loss, &b, b.model.window_loss, (size_t)windows * sizeof(float));
         TEST_TRY(tv_model_backward(&a.model, &a.unit));
         TEST_TRY(tv_model_backward(&b.model, &b.unit));
-        assert_memory_equal(a.model.logits, b.model.logits, logit_bytes);
-        assert_memory_equal(a.model.dx, b.model.dx, (size_t)(tokens * config->model.width) * sizeof(float));
-        compare_votes(&a.model.params, &b.model.params);
+        assert_same(&a, a.model.logits, &b, b.model.logits, logit_bytes);
+        assert_same(&a, a.model.dx, &b, b.model.dx, (size_t)(tokens * config->model.width) * sizeof(float));
+        compare_votes(&a, &b);
     }
-    assert_true(count_votes(&a.model.params) > 1000);
-    assert_true(*a.fault == 0 && *b.fault == 0);
+    assert_true(count_votes(&a) > 1000);
+    assert_true(fault_of(&a) == 0 && fault_of(&b) == 0);
     fixture_close(&b);
     fixture_close(&a);
+    other->close();
 }
 
 static void test_backends(void **state)
@@ -176,11 +217,11 @@ static void test_repeatable(void **state)
     TEST_TRY(tv_model_forward(&b.model, &b.unit));
     TEST_TRY(tv_model_backward(&b.model, &b.unit));
     TEST_TRY(tv_params_clear_votes(&b.model.params, NULL));
-    assert_int_equal(count_votes(&b.model.params), 0);
+    assert_int_equal(count_votes(&b), 0);
     b.unit.ids = b.ids;
     TEST_TRY(tv_model_forward(&b.model, &b.unit));
     TEST_TRY(tv_model_backward(&b.model, &b.unit));
-    compare_votes(&a.model.params, &b.model.params);
+    compare_votes(&a, &b);
     fixture_close(&b);
     fixture_close(&a);
 }
@@ -295,11 +336,22 @@ static void test_refusals(void **state)
 
 int main(void)
 {
+    const struct CMUnitTest comparisons[] = {cmocka_unit_test(test_backends), cmocka_unit_test(test_backends_latent),
+                                             cmocka_unit_test(test_backends_larger)};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backends), cmocka_unit_test(test_backends_latent), cmocka_unit_test(test_backends_larger),
         cmocka_unit_test(test_causal),   cmocka_unit_test(test_batch),           cmocka_unit_test(test_repeatable),
         cmocka_unit_test(test_measure),  cmocka_unit_test(test_table),           cmocka_unit_test(test_saved_bytes),
         cmocka_unit_test(test_refusals),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const tv_backend *other;
+    if (getenv("TV_TEST_BACKEND") == NULL) {
+        return cmocka_run_group_tests(tests, NULL, NULL);
+    }
+    if (tv_backend_find(other_name(), &other) != TV_OK || other->open(0, 1, 1) != TV_OK) {
+        printf("skipped: no NVIDIA GPU (%s)\n", tv_status_message());
+        return 77;
+    }
+    other->close();
+    return cmocka_run_group_tests(comparisons, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-// One answer: this many ranks give the digest that one rank gives, with both forms of the vote exchange, while the run really
-// moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks.
+// One answer: this many ranks give the digest that one rank gives on the CPU, with both forms of the vote exchange,
+// while the run really moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks; the
+// argument names the backend of the many, without one it is the CPU's too.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,26 +22,39 @@ typedef struct picture {
     int64_t trit_count, exponent_count;
 } picture;
 
+static void free_picture(picture *p)
+{
+    free(p->trits), free(p->exponents);
+    *p = (picture){0};
+}
+
+// T and E of one tensor into the picture's next places; packed has room for T.
+static tv_status picture_add(const tv_params *params, const tv_param *p, uint8_t *packed, picture *out)
+{
+    int64_t row_bytes = tv_row_bytes(p->spec.cols), groups = p->spec.rows * tv_row_groups(p->spec.cols, p->group);
+    TV_TRY(params->backend->copy(packed, p->T, (size_t)(p->spec.rows * row_bytes), TV_COPY_TO_HOST, NULL));
+    TV_TRY(params->backend->copy(out->exponents + out->exponent_count, p->E, (size_t)groups, TV_COPY_TO_HOST, NULL));
+    for (int64_t row = 0; row < p->spec.rows; row++)
+        tv_unpack_row(packed + row * row_bytes, p->spec.cols, out->trits + out->trit_count + row * p->spec.cols);
+    out->trit_count += p->spec.rows * p->spec.cols;
+    out->exponent_count += groups;
+    return TV_OK;
+}
+
 static tv_status take_picture(const tv_params *params, picture *out)
 {
+    size_t weights = 0;
     *out = (picture){0};
-    for (int64_t i = 0; i < params->count; i++) {
-        out->trit_count += params->items[i].spec.rows * params->items[i].spec.cols;
-        out->exponent_count += params->items[i].spec.rows * tv_row_groups(params->items[i].spec.cols, params->items[i].group);
-    }
-    out->trits = malloc((size_t)out->trit_count);
-    out->exponents = malloc((size_t)out->exponent_count);
-    CHECK(out->trits && out->exponents);
-    int8_t *t = out->trits, *e = out->exponents;
-    for (int64_t i = 0; i < params->count; i++) {
-        const tv_param *p = &params->items[i];
-        int64_t groups = p->spec.rows * tv_row_groups(p->spec.cols, p->group);
-        for (int64_t row = 0; row < p->spec.rows; row++, t += p->spec.cols)
-            tv_unpack_row(p->T + row * tv_row_bytes(p->spec.cols), p->spec.cols, t);
-        memcpy(e, p->E, (size_t)groups);
-        e += groups;
-    }
-    return TV_OK;
+    for (int64_t i = 0; i < params->count; i++)
+        weights += (size_t)(params->items[i].spec.rows * params->items[i].spec.cols);
+    uint8_t *packed = malloc(weights);
+    out->trits = malloc(weights);
+    out->exponents = malloc(weights);
+    tv_status st = packed && out->trits && out->exponents ? TV_OK : TV_FAIL(TV_MEMORY, "no memory for a picture");
+    for (int64_t i = 0; st == TV_OK && i < params->count; i++)
+        st = picture_add(params, &params->items[i], packed, out);
+    free(packed);
+    return st;
 }
 
 static double share_changed(const int8_t *a, const int8_t *b, int64_t count)
@@ -70,7 +84,7 @@ static tv_status run_steps(tv_trainer *trainer, int mover, tv_hash128 *digest)
     CHECK(trainer->units_run == STEPS * trainer->config.train.units / tv_comm_size(comm));
     CHECK(tv_comm_wire_bytes(comm, TV_WIRE_VOTES) - votes == STEPS * tv_ballot_vote_bytes(&trainer->model.params));
     CHECK(tv_comm_wire_bytes(comm, TV_WIRE_STATE) - state == STEPS * tv_ballot_state_bytes(&trainer->model.params));
-    free(before.trits), free(before.exponents), free(after.trits), free(after.exponents);
+    free_picture(&before), free_picture(&after);
     TV_TRY(tv_trainer_check_replicas(trainer));
     return tv_trainer_digest(trainer, digest);
 }
@@ -95,51 +109,94 @@ static tv_status run(tv_comm *comm, const tv_backend *backend, const char *const
     return st;
 }
 
+// Where the one rank and the many compute.
+typedef struct contest {
+    tv_comm *comm;
+    const tv_backend *host, *backend;
+} contest;
+
 // Both exchange forms on all ranks against one rank alone, for one set of options.
-static tv_status compare(tv_comm *comm, const tv_backend *backend, const char *option)
+static tv_status compare(const contest *c, const char *option)
 {
-    tv_comm *self = NULL;
+    tv_comm *comm = c->comm, *self = NULL;
     tv_hash128 alone, whole, sharded;
     char hex[TV_HASH_HEX];
     const char *plain[] = {option, NULL}, *split[] = {option, "vote.exchange=sharded", NULL};
     TV_TRY(tv_comm_open_self(&self));
-    tv_status st = run(self, backend, plain, &alone);
+    tv_status st = run(self, c->host, plain, &alone);
     tv_comm_close(self);
     TV_TRY(tv_comm_agree(comm, st));
-    TV_TRY(tv_comm_agree(comm, run(comm, backend, plain, &whole)));
-    TV_TRY(tv_comm_agree(comm, run(comm, backend, split, &sharded)));
-    CHECK(tv_hash_equal(alone, whole));
-    CHECK(tv_hash_equal(alone, sharded));
+    TV_TRY(tv_comm_agree(comm, run(comm, c->backend, plain, &whole)));
+    TV_TRY(tv_comm_agree(comm, run(comm, c->backend, split, &sharded)));
     tv_hash_format(alone, hex);
     tv_log_info("%-32s %s", option, hex);
+    CHECK(tv_hash_equal(alone, whole));
+    CHECK(tv_hash_equal(alone, sharded));
     return TV_OK;
 }
 
-static tv_status run_all(tv_comm *comm)
+static tv_status compare_all(const contest *c)
 {
-    static const char *const options[] = {"train.seed=1",           "train.seed=2",      "vote.levels=7",
-                                          "vote.levels=15",         "vote.combine=mean", "update.flip_cap=0.002",
-                                          "update.rule=budget",     "model.latent_kv=8", "model.scale_mantissa_bits=2",
+    static const char *const options[] = {"train.seed=1",
+                                          "train.seed=2",
+                                          "vote.levels=7",
+                                          "vote.levels=15",
+                                          "vote.combine=mean",
+                                          "update.flip_cap=0.002",
+                                          "update.rule=budget",
+                                          "model.latent_kv=8",
+                                          "model.scale_mantissa_bits=2",
                                           "update.threshold_warmup=8"};
-    const tv_backend *backend = NULL;
-    TV_TRY(tv_backend_find("auto", &backend));
-    TV_TRY(backend->open(tv_comm_local_rank(comm), tv_comm_local_size(comm), 1));
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-        TV_TRY(compare(comm, backend, options[i]));
-    backend->close();
+        TV_TRY(compare(c, options[i]));
+    return TV_OK;
+}
+
+// The fastest backend in host memory, and the named one. Where that cannot run *usable is 0.
+static tv_status open_backends(contest *c, const char *name, int *usable)
+{
+    int place = tv_comm_local_rank(c->comm), places = tv_comm_local_size(c->comm);
+    for (const tv_backend *const *b = tv_backend_list(); *b; b++)
+        if ((*b)->host_memory)
+            c->host = *b;
+    c->backend = c->host;
+    *usable = 1;
+    TV_TRY(tv_comm_agree(c->comm, c->host->open(place, places, 1)));
+    if (!name)
+        return TV_OK;
+    tv_status st = tv_backend_find(name, &c->backend);
+    if (st == TV_OK)
+        st = c->backend->open(place, places, 1);
+    if (tv_comm_agree(c->comm, st) != TV_OK) {
+        printf("skipped: %s\n", tv_status_message());
+        *usable = 0;
+    }
+    return TV_OK;
+}
+
+static tv_status run_all(tv_comm *comm, const char *name, int *usable)
+{
+    contest c = {.comm = comm};
+    TV_TRY(open_backends(&c, name, usable));
+    if (*usable)
+        TV_TRY(compare_all(&c));
+    if (*usable && c.backend != c.host)
+        c.backend->close();
+    c.host->close();
     return TV_OK;
 }
 
 int main(int argc, char **argv)
 {
     tv_comm *comm = NULL;
+    int usable = 1;
     tv_status st = tv_comm_open(&argc, &argv, &comm);
     if (st == TV_OK) {
         tv_log_init(tv_comm_rank(comm), tv_comm_size(comm), TV_LOG_INFO);
-        st = tv_comm_agree(comm, run_all(comm));
+        st = tv_comm_agree(comm, run_all(comm, argc > 1 ? argv[1] : NULL, &usable));
     }
     if (st != TV_OK)
         tv_log_error("%s: %s", tv_status_place(), tv_status_message());
     tv_comm_close(comm);
-    return st == TV_OK ? 0 : 1;
+    return st != TV_OK ? 1 : usable ? 0 : 77;
 }

@@ -34,7 +34,7 @@ static void test_linear(void **state)
     assert_true(fabs(tv_schedule_fraction(&config, 75) - 0.51) < 1e-12);
     assert_true(fabs(tv_schedule_fraction(&config, 100) - 0.02) < 1e-12);
     assert_int_equal(tv_schedule_eta_q(&config, 50), 8 * 65536);
-    assert_int_equal(tv_schedule_eta_q(&config, 100), 10486); // round(0.16 65536)
+    assert_int_equal(tv_schedule_eta_q(&config, 100), 10486);    // round(0.16 65536)
     assert_int_equal(tv_schedule_exponent_q(&config, 50), 1311); // round(0.02 65536)
 }
 

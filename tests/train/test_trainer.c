@@ -1,5 +1,5 @@
-// The trainer on one rank: resume gives the same bits, ref equals cpu, nothing is allocated inside a step, and a NaN stops
-// the step before the ballot.
+// The trainer on one rank: resume gives the same bits, ref equals the fast backend, nothing is allocated inside a step, and
+// a NaN stops the step before the ballot. The fast backend is the one that TV_TEST_BACKEND names, else auto's.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -102,6 +102,12 @@ static const tv_backend *open_backend(const char *name)
     return backend;
 }
 
+static const char *fast_name(void)
+{
+    const char *name = getenv("TV_TEST_BACKEND");
+    return name && name[0] ? name : "auto";
+}
+
 static tv_hash128 train(fixture *f, int steps)
 {
     tv_hash128 digest;
@@ -112,11 +118,17 @@ static tv_hash128 train(fixture *f, int steps)
     return digest;
 }
 
-static void test_cpu_equals_ref(void **state)
+static void test_fast_equals_ref(void **state)
 {
     (void)state;
-    static const char *const sets[] = {"train.seed=1", "vote.levels=7", "model.latent_kv=12", "model.scale_type=T6",
-                                       "model.scale_mantissa_bits=3", "update.rule=classic", "update.rule=budget", "vote.combine=mean"};
+    static const char *const sets[] = {"train.seed=1",
+                                       "vote.levels=7",
+                                       "model.latent_kv=12",
+                                       "model.scale_type=T6",
+                                       "model.scale_mantissa_bits=3",
+                                       "update.rule=classic",
+                                       "update.rule=budget",
+                                       "vote.combine=mean"};
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         fixture f;
         const tv_backend *ref = open_backend("ref");
@@ -124,7 +136,7 @@ static void test_cpu_equals_ref(void **state)
         tv_hash128 expected = train(&f, 6);
         close_fixture(&f);
         ref->close();
-        const tv_backend *fast = open_backend("auto");
+        const tv_backend *fast = open_backend(fast_name());
         open_fixture(&f, fast, sets[i]);
         tv_hash128 digest = train(&f, 6);
         close_fixture(&f);
@@ -140,7 +152,7 @@ static void test_resume(void **state)
     (void)state;
     fixture f;
     char folder[] = "/tmp/trivote-trainer-XXXXXX", path[256];
-    const tv_backend *backend = open_backend("auto");
+    const tv_backend *backend = open_backend(fast_name());
     assert_non_null(mkdtemp(folder));
     open_fixture(&f, backend, NULL);
     tv_hash128 saved, half = train(&f, 5);
@@ -152,7 +164,7 @@ static void test_resume(void **state)
 
     open_fixture(&f, backend, NULL);
     snprintf(path, sizeof path, "%s/step-000000005", folder);
-    require(tv_trainer_load(&f.trainer, path));
+    require(tv_trainer_load(&f.trainer, path, 1));
     assert_int_equal(f.trainer.step, 5);
     tv_hash128 resumed = train(&f, 5);
     assert_true(tv_hash_equal(whole, resumed));
@@ -160,7 +172,7 @@ static void test_resume(void **state)
 
     // Another config is refused, and the key is named.
     open_fixture(&f, backend, "vote.dead_zone=0.25");
-    assert_int_equal(tv_trainer_load(&f.trainer, path), TV_CHECKPOINT);
+    assert_int_equal(tv_trainer_load(&f.trainer, path, 1), TV_CHECKPOINT);
     assert_non_null(strstr(tv_status_message(), "vote.dead_zone"));
     close_fixture(&f);
     require(tv_dir_remove(path));
@@ -174,7 +186,7 @@ static void test_no_allocation_in_a_step(void **state)
 {
     (void)state;
     fixture f;
-    const tv_backend *backend = open_backend("auto");
+    const tv_backend *backend = open_backend(fast_name());
     open_fixture(&f, backend, NULL);
     train(&f, 1); // the backend's workspace grows to its size here
     tv_step_report report;
@@ -186,17 +198,16 @@ static void test_no_allocation_in_a_step(void **state)
     backend->close();
 }
 
-// A backend whose loss of one row is NaN from its third call on.
+// A backend whose loss of one row is NaN from the third forward on (the forward asks for no gradient).
 static tv_backend broken;
 static const tv_backend *sound;
 static int xent_calls;
 
 static tv_status xent_nan(const tv_xent_args *args, void *stream)
 {
-    tv_status st = sound->xent(args, stream);
-    if (++xent_calls >= 3)
-        args->loss[1] = NAN;
-    return st;
+    tv_fill_args nan = {.count = 1, .value = NAN, .y = args->loss + 1};
+    TV_TRY(sound->xent(args, stream));
+    return !args->grad && ++xent_calls >= 3 ? sound->fill(&nan, stream) : TV_OK;
 }
 
 static void test_nan_stops_before_the_ballot(void **state)
@@ -205,7 +216,7 @@ static void test_nan_stops_before_the_ballot(void **state)
     fixture f;
     tv_step_report report;
     tv_hash128 before, after;
-    sound = open_backend("auto");
+    sound = open_backend(fast_name());
     broken = *sound;
     broken.xent = xent_nan;
     xent_calls = 0;
@@ -226,7 +237,7 @@ static void test_loss_falls(void **state)
     fixture f;
     tv_step_report report = {0};
     double first = 0;
-    const tv_backend *backend = open_backend("auto");
+    const tv_backend *backend = open_backend(fast_name());
     open_fixture(&f, backend, "train.seed=3");
     for (int s = 0; s < 20; s++) {
         require(tv_trainer_step(&f.trainer, 0, &report));
@@ -242,11 +253,17 @@ static void test_loss_falls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cpu_equals_ref),
+        cmocka_unit_test(test_fast_equals_ref),
         cmocka_unit_test(test_resume),
         cmocka_unit_test(test_no_allocation_in_a_step),
         cmocka_unit_test(test_nan_stops_before_the_ballot),
         cmocka_unit_test(test_loss_falls),
     };
+    const tv_backend *backend;
+    if (tv_backend_find(fast_name(), &backend) != TV_OK || backend->open(0, 1, 1) != TV_OK) {
+        printf("skipped: no NVIDIA GPU (%s)\n", tv_status_message());
+        return 77;
+    }
+    backend->close();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,262 @@
+// The NCCL implementation, in the memory of GPUs. With kernels/cuda the only place that knows CUDA, and the only one
+// that knows nccl.h.
+//
+// MPI brings the ranks together. The communicator does not block: every call is followed by a poll with a deadline, so
+// that a rank whose peers are gone reports it instead of hanging. On an error or at the deadline the communicator is
+// aborted, which takes its kernels off the GPU.
+#include <cuda_runtime.h>
+#include <nccl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "comm/comm_impl.h"
+#include "comm/nccl_lanes.h"
+
+#define START_SECONDS 1800.0
+#define CLOSE_SECONDS 60.0
+#define BUSY_POLLS 20000 // polls without a sleep, some ten milliseconds
+
+typedef struct nccl_state {
+    ncclComm_t comm; // NULL before the start and after an abort
+    int *beyond;     // host memory that the GPU can write: a lane was out of range
+} nccl_state;
+
+// Where a rank computes.
+typedef struct gpu_place {
+    int32_t host; // the lowest rank of the host
+    char bus[36]; // PCI bus id
+} gpu_place;
+
+_Static_assert(sizeof(gpu_place) <= TV_COMM_SCRATCH_BYTES, "a place fits its rank's scratch");
+
+static nccl_state *state_of(const tv_comm *comm) { return comm->gpu_state; }
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void pause_after(int64_t polls)
+{
+    if (polls > BUSY_POLLS)
+        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+}
+
+static void abort_comm(nccl_state *state)
+{
+    if (state->comm != NULL)
+        ncclCommAbort(state->comm);
+    state->comm = NULL;
+}
+
+static tv_status nccl_check(const tv_comm *comm, ncclResult_t result, const char *call, int line)
+{
+    if (result == ncclSuccess || result == ncclInProgress)
+        return TV_OK;
+    nccl_state *state = state_of(comm);
+    const char *detail = ncclGetLastError(state->comm);
+    tv_status st = tv_status_set(TV_COMM, __FILE__, line, "%s on rank %d: %s%s%s", call, comm->rank,
+                                 ncclGetErrorString(result), detail && detail[0] ? ": " : "", detail ? detail : "");
+    abort_comm(state);
+    return st;
+}
+
+static tv_status cuda_check(const tv_comm *comm, cudaError_t error, const char *call, int line)
+{
+    if (error == cudaSuccess)
+        return TV_OK;
+    return tv_status_set(TV_COMM, __FILE__, line, "%s on rank %d: %s", call, comm->rank, cudaGetErrorString(error));
+}
+
+// Every call into NCCL and CUDA that can fail.
+#define NCCL_TRY(comm, function, ...) TV_TRY(nccl_check(comm, function(__VA_ARGS__), #function, __LINE__))
+#define CUDA_TRY(comm, function, ...) TV_TRY(cuda_check(comm, function(__VA_ARGS__), #function, __LINE__))
+
+static tv_status check_deadline(const tv_comm *comm, double start, double limit)
+{
+    if (seconds_now() - start < limit)
+        return TV_OK;
+    abort_comm(state_of(comm));
+    return TV_FAIL(TV_COMM, "rank %d waited %.0f s for the GPUs of the other ranks; one of them is missing or hangs",
+                   comm->rank, limit);
+}
+
+// What NCCL found out since the last call; *result is ncclSuccess or ncclInProgress.
+static tv_status poll_comm(const tv_comm *comm, ncclResult_t *result)
+{
+    nccl_state *state = state_of(comm);
+    NCCL_TRY(comm, ncclCommGetAsyncError, state->comm, result);
+    return nccl_check(comm, *result, "NCCL", __LINE__);
+}
+
+// Until the last call's own work on the host is done; only then its work on the GPU is on the stream.
+static tv_status settle(const tv_comm *comm, double limit)
+{
+    double start = seconds_now();
+    for (int64_t polls = 0;; polls++) {
+        ncclResult_t result;
+        TV_TRY(poll_comm(comm, &result));
+        if (result == ncclSuccess)
+            return TV_OK;
+        TV_TRY(check_deadline(comm, start, limit));
+        pause_after(polls);
+    }
+}
+
+static ncclDataType_t item_type(tv_comm_item item)
+{
+    switch (item) {
+    case TV_ITEM_I8: return ncclInt8;
+    case TV_ITEM_U32: return ncclUint32;
+    case TV_ITEM_I64: return ncclInt64;
+    case TV_ITEM_U64: return ncclUint64;
+    default: return ncclNumTypes;
+    }
+}
+
+static tv_status nccl_sum(tv_comm *comm, void *data, int64_t count, tv_comm_item item, void *stream)
+{
+    NCCL_TRY(comm, ncclAllReduce, data, data, (size_t)count, item_type(item), ncclSum, state_of(comm)->comm, stream);
+    return settle(comm, comm->gpu_seconds);
+}
+
+// In place: NCCL leaves the result in the rank's own block.
+static tv_status nccl_reduce_scatter(tv_comm *comm, void *data, int64_t block, tv_comm_item item, void *stream)
+{
+    char *mine = (char *)data + comm->rank * block * tv_comm_item_bytes(item);
+    NCCL_TRY(comm, ncclReduceScatter, data, mine, (size_t)block, item_type(item), ncclSum, state_of(comm)->comm,
+             stream);
+    return settle(comm, comm->gpu_seconds);
+}
+
+static tv_status nccl_all_gather(tv_comm *comm, void *data, int64_t block_bytes, void *stream)
+{
+    const char *mine = (const char *)data + comm->rank * block_bytes;
+    NCCL_TRY(comm, ncclAllGather, mine, data, (size_t)block_bytes, ncclUint8, state_of(comm)->comm, stream);
+    return settle(comm, comm->gpu_seconds);
+}
+
+static tv_status nccl_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *stream)
+{
+    void *words = shift->lanes;
+    const char *problem = tv_nccl_shift_lanes(words, shift->count / 2, (uint16_t)shift->add, (uint16_t)shift->most,
+                                              state_of(comm)->beyond, stream);
+    return problem == NULL ? TV_OK : TV_FAIL(TV_COMM, "launch of the vote lanes on rank %d: %s", comm->rank, problem);
+}
+
+static tv_status nccl_wait(tv_comm *comm, void *stream)
+{
+    double start = seconds_now();
+    for (int64_t polls = 0;; polls++) {
+        ncclResult_t result;
+        cudaError_t error = cudaStreamQuery(stream);
+        if (error == cudaSuccess)
+            break;
+        if (error != cudaErrorNotReady) {
+            abort_comm(state_of(comm));
+            return cuda_check(comm, error, "cudaStreamQuery", __LINE__);
+        }
+        TV_TRY(poll_comm(comm, &result));
+        TV_TRY(check_deadline(comm, start, comm->gpu_seconds));
+        pause_after(polls);
+    }
+    int *beyond = state_of(comm)->beyond;
+    comm->votes_beyond |= *beyond;
+    *beyond = 0;
+    return TV_OK;
+}
+
+// Close must work, so what fails here is passed over.
+static void nccl_close(tv_comm *comm)
+{
+    nccl_state *state = state_of(comm);
+    if (state == NULL)
+        return;
+    if (state->comm != NULL && !comm->broken && nccl_check(comm, ncclCommFinalize(state->comm), "", 0) == TV_OK &&
+        settle(comm, CLOSE_SECONDS) == TV_OK) {
+        ncclCommDestroy(state->comm);
+        state->comm = NULL;
+    }
+    abort_comm(state);
+    cudaFreeHost(state->beyond);
+    free(state);
+    comm->gpu_state = NULL;
+}
+
+static const tv_comm_device_ops nccl_ops = {
+    .close = nccl_close,
+    .sum = nccl_sum,
+    .reduce_scatter = nccl_reduce_scatter,
+    .all_gather = nccl_all_gather,
+    .shift_lanes = nccl_shift_lanes,
+    .wait = nccl_wait,
+};
+
+static tv_status open_local(tv_comm *comm, gpu_place *place)
+{
+    int device = 0;
+    void *beyond = NULL;
+    *place = (gpu_place){.host = comm->host};
+    comm->gpu_state = calloc(1, sizeof(nccl_state));
+    if (comm->gpu_state == NULL)
+        return TV_FAIL(TV_MEMORY, "no memory for the state of NCCL");
+    CUDA_TRY(comm, cudaGetDevice, &device);
+    CUDA_TRY(comm, cudaDeviceGetPCIBusId, place->bus, (int)sizeof place->bus, device);
+    CUDA_TRY(comm, cudaHostAlloc, &beyond, sizeof(int), cudaHostAllocMapped);
+    memset(beyond, 0, sizeof(int));
+    state_of(comm)->beyond = beyond;
+    return TV_OK;
+}
+
+// NCCL would refuse a GPU that two ranks share only after a while, and less plainly.
+static tv_status check_places(tv_comm *comm, const gpu_place *mine)
+{
+    gpu_place *places = tv_comm_scratch(comm);
+    places[comm->rank] = *mine;
+    TV_TRY(tv_comm_all_gather_bytes(comm, places, sizeof *places, TV_WIRE_OTHER));
+    for (int a = 0; a < comm->size; a++)
+        for (int b = a + 1; b < comm->size; b++)
+            if (places[a].host == places[b].host && memcmp(places[a].bus, places[b].bus, sizeof places[a].bus) == 0)
+                return TV_FAIL(TV_COMM, "ranks %d and %d share the GPU %s of their host: start at most one rank a GPU",
+                               a, b, places[a].bus);
+    return TV_OK;
+}
+
+// The id of a new communicator, on rank 0. NVLink SHARP cannot sum int8 and takes memory on every GPU, so it stays off
+// unless the user asked for it.
+static tv_status make_id(const tv_comm *comm, ncclUniqueId *id)
+{
+    setenv("NCCL_NVLS_ENABLE", "0", 0);
+    memset(id, 0, sizeof *id);
+    if (comm->rank == 0)
+        NCCL_TRY(comm, ncclGetUniqueId, id);
+    return TV_OK;
+}
+
+static tv_status join(tv_comm *comm, const ncclUniqueId *id)
+{
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    NCCL_TRY(comm, ncclCommInitRankConfig, &state_of(comm)->comm, comm->size, *id, comm->rank, &config);
+    return settle(comm, START_SECONDS);
+}
+
+tv_status tv_comm_open_nccl(tv_comm *comm)
+{
+    gpu_place place;
+    ncclUniqueId id;
+    tv_status st = TV_OK;
+    TV_TRY_GOTO(st, failed, tv_comm_agree(comm, open_local(comm, &place)));
+    TV_TRY_GOTO(st, failed, check_places(comm, &place));
+    TV_TRY_GOTO(st, failed, tv_comm_agree(comm, make_id(comm, &id)));
+    TV_TRY_GOTO(st, failed, tv_comm_broadcast_bytes(comm, &id, sizeof id, 0));
+    TV_TRY_GOTO(st, failed, tv_comm_leave(comm, join(comm, &id)));
+    comm->gpu = &nccl_ops;
+    return TV_OK;
+failed:
+    nccl_close(comm);
+    return st;
+}

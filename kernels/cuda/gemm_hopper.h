@@ -1,0 +1,26 @@
+// The one-digit products on Hopper (compute capability 9.0): same results as gemm_cuda's portable kernels, faster.
+#ifndef TV_KERNELS_GEMM_HOPPER_H
+#define TV_KERNELS_GEMM_HOPPER_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "kernels/kernels.h"
+
+// Look whether this GPU and build can run them, and set their limits. Elsewhere nothing is an error: the fits below are then 0.
+tv_status gemm_hopper_open(void);
+
+// Whether the product can go this way: one digit, rows of a multiple of 16 bytes that start on 16-byte borders.
+int gemm_hopper_fits(const tv_gemm_args *args);
+int gemm_vote_hopper_fits(const tv_gemm_vote_args *args);
+
+// As gemm and gemm_vote of kernels.h, for products that fit. Extents are not 0.
+tv_status gemm_hopper(const tv_gemm_args *args, void *stream);
+tv_status gemm_vote_hopper(const tv_gemm_vote_args *args, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

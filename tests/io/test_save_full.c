@@ -1,0 +1,170 @@
+// A full disk at any byte of a save: an error, nothing half-done, the process lives on and can save later.
+#include "io_fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "io/checkpoint_hook.h"
+
+enum { CHILD_SKIPS = 77 };
+
+// Runs `work` in a child that must end by itself: HDF5's exit is part of what is tested, so the child uses exit.
+static int in_child(void (*work)(const char *run), const char *run)
+{
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        work(run);
+        exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (!WIFEXITED(status))
+        fail_msg("the child died of signal %d", WTERMSIG(status));
+    return WEXITSTATUS(status);
+}
+
+// In the child: cmocka's asserts would run the parent's later tests, so a broken claim ends the process.
+static void claim(int holds, const char *what)
+{
+    if (holds)
+        return;
+    fprintf(stderr, "%s: %s\n", what, tv_status_message());
+    _exit(1);
+}
+
+static tv_status save(const char *run, int64_t step)
+{
+    tv_comm *comm = NULL;
+    io_state state;
+    tv_checkpoint_info info = io_info(step);
+    claim(tv_comm_open_self(&comm) == TV_OK, "communicator");
+    io_state_make(&state, 0, 1, (int)step);
+    tv_status st = tv_checkpoint_save(comm, run, &info, state.arrays, IO_ARRAYS);
+    io_state_free(&state);
+    tv_comm_close(comm);
+    return st;
+}
+
+static int64_t size_of(const char *path)
+{
+    struct stat about;
+    claim(stat(path, &about) == 0, path);
+    return about.st_size;
+}
+
+static void limit_file_size(rlim_t bytes)
+{
+    struct rlimit limit;
+    claim(getrlimit(RLIMIT_FSIZE, &limit) == 0, "getrlimit");
+    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+    claim(setrlimit(RLIMIT_FSIZE, &limit) == 0, "setrlimit");
+}
+
+// The limit moves over the whole length of the shard; smaller files then fit or not.
+static void save_under_limits(const char *run)
+{
+    enum { LIMITS = 40 };
+    signal(SIGXFSZ, SIG_IGN);
+    claim(save(run, 1) == TV_OK, "first save");
+    int64_t size = size_of(io_path("%s/step-000000001/shard-00000-of-00001.h5", run));
+    for (int i = 0; i <= LIMITS; i++) {
+        rlim_t limit = (rlim_t)(i == LIMITS ? size - 1 : size * i / LIMITS);
+        limit_file_size(limit);
+        tv_status st = save(run, 2);
+        claim(st == TV_IO && strstr(tv_status_message(), "File too large"), "save under a limit");
+        claim(io_count_entries(run) == 2, "only step 1 and latest are there");
+    }
+    limit_file_size(RLIM_INFINITY);
+    claim(tv_checkpoint_verify(io_path("%s/step-000000001", run)) == TV_OK, "step 1 is untouched");
+    claim(save(run, 2) == TV_OK, "save after the limit is gone");
+    claim(tv_checkpoint_verify(io_path("%s/step-000000002", run)) == TV_OK, "step 2 is valid");
+}
+
+static void test_file_size_limit(void **state)
+{
+    (void)state;
+    char *run = io_folder_new();
+    assert_int_equal(in_child(save_under_limits, run), 0);
+    io_folder_free(run);
+}
+
+static char filler[512];
+static const char *fill_at;
+
+// Take all the space that is left when the save reaches the stage.
+static void fill_disk(const char *stage)
+{
+    static const char block[4096];
+    if (strcmp(stage, fill_at) != 0)
+        return;
+    int fd = open(filler, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    claim(fd >= 0, "filler");
+    while (write(fd, block, sizeof block) > 0)
+        continue;
+    claim(errno == ENOSPC, "the disk is full");
+    close(fd);
+}
+
+static void save_on_small_disk(const char *run)
+{
+    static const char *const stages[] = {"folder-made", "shard-created", "dataset-written", "shard-synced",
+                                         "manifest-written"};
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("none", run, "tmpfs", 0, "size=2m") != 0) {
+        printf("skipped: a small disk cannot be mounted here: %s\n", strerror(errno));
+        exit(CHILD_SKIPS);
+    }
+    snprintf(filler, sizeof filler, "%s/filler", run);
+    claim(save(run, 1) == TV_OK, "first save");
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        fill_at = stages[i];
+        tv_checkpoint_save_hook = fill_disk;
+        claim(save(run, 2) == TV_IO && strstr(tv_status_message(), "No space left"), stages[i]);
+        claim(io_count_entries(run) == 3, "only step 1, latest and the filler are there");
+        tv_checkpoint_save_hook = NULL;
+        // Still full: now the check before the save says so.
+        claim(save(run, 2) == TV_IO && strstr(tv_status_message(), "not enough space"), "the check of free space");
+        claim(io_count_entries(run) == 3, "nothing was begun");
+        claim(unlink(filler) == 0, "filler");
+    }
+    // After publishing only the hint is lost, which is a warning.
+    fill_at = "published";
+    tv_checkpoint_save_hook = fill_disk;
+    claim(save(run, 2) == TV_OK, "a save whose hint does not fit");
+    tv_checkpoint_save_hook = NULL;
+    claim(unlink(filler) == 0, "filler");
+    claim(tv_checkpoint_verify(io_path("%s/step-000000001", run)) == TV_OK, "step 1 is untouched");
+    claim(tv_checkpoint_verify(io_path("%s/step-000000002", run)) == TV_OK, "step 2 is valid");
+    claim(save(run, 3) == TV_OK, "save with room again");
+}
+
+static void test_small_disk(void **state)
+{
+    (void)state;
+    char *run = io_folder_new();
+    int code = in_child(save_on_small_disk, run);
+    io_folder_free(run);
+    if (code == CHILD_SKIPS)
+        skip();
+    assert_int_equal(code, 0);
+}
+
+int main(void)
+{
+    tv_log_init(0, 1, TV_LOG_ERROR);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_file_size_limit), cmocka_unit_test(test_small_disk)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
