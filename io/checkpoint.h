@@ -43,7 +43,7 @@ void tv_checkpoint_prune(const char *run_dir, int64_t keep, const char *resumed_
 // naming the file and object.
 tv_status tv_checkpoint_verify(const char *dir);
 // Collective. Newest valid checkpoint of run_dir, chosen by rank 0, broadcast; skipped ones are logged with the reason.
-// *dir is malloc'd; NULL when there is none (TV_OK).
+// *dir is malloc'd; NULL when the folder holds no checkpoint (TV_OK). When it holds some and none is usable: TV_CHECKPOINT.
 tv_status tv_checkpoint_newest(tv_comm *comm, const char *run_dir, char **dir);
 
 // An opened checkpoint: the manifest in memory, shards opened as rows are read.

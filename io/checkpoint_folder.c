@@ -90,7 +90,8 @@ static tv_status check_candidate(const char *dir, int64_t step)
     return TV_OK;
 }
 
-// The newest valid one of the run folder; the others are logged. NULL when there is none.
+// The newest valid one of the run folder; the others are logged. NULL when the folder holds no checkpoint at all. When it holds some
+// and none can be used, that is an error: a fresh start would train from step 0 beside work that may only need its disk back.
 static tv_status choose_newest(const char *run_dir, char **dir)
 {
     int64_t *steps = NULL, count = 0;
@@ -112,6 +113,10 @@ static tv_status choose_newest(const char *run_dir, char **dir)
             goto done;
         }
     }
+    if (count > 0 && !*dir)
+        st = TV_FAIL(TV_CHECKPOINT,
+                     "%s holds %lld checkpoints and none can be used; mend or move them, or give another --run",
+                     run_dir, (long long)count);
 done:
     free(steps);
     return st;

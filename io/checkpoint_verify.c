@@ -25,7 +25,8 @@ static tv_status check_regular(const char *path, int64_t *bytes)
     struct stat about;
     if (lstat(path, &about) != 0) {
         if (errno == ENOENT || errno == ENOTDIR)
-            return TV_FAIL(TV_CHECKPOINT, "%s is missing", path);
+            return TV_FAIL(TV_CHECKPOINT, "%s is missing%s", path,
+                           strstr(path, TV_MANIFEST_NAME) ? "; a checkpoint is a folder step-NNNNNNNNN of a run" : "");
         return TV_FAIL(TV_IO, "cannot stat %s: %s", path, strerror(errno));
     }
     if (S_ISLNK(about.st_mode))

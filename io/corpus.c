@@ -8,7 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { IDENTITY_BYTES = 1 << 20 };
+#define IDENTITY_WHOLE_BYTES ((size_t)256 << 20) // files up to this size are hashed whole
+#define IDENTITY_PIECES 256                      // larger ones: their size and so many pieces
+#define IDENTITY_PIECE_BYTES ((size_t)1 << 20)
 
 typedef struct corpus_file {
     char *path;
@@ -101,6 +103,19 @@ static tv_status split(tv_corpus *corpus, int64_t hold_out_bytes)
     return TV_OK;
 }
 
+// The whole file, or evenly spaced pieces of a large one, its first and last MiB among them.
+static void add_content(tv_hash_stream *stream, const uint8_t *bytes, size_t size)
+{
+    if (size <= IDENTITY_WHOLE_BYTES) {
+        tv_hash_stream_add(stream, bytes, size);
+        return;
+    }
+    size_t span = (size - IDENTITY_PIECE_BYTES) / (IDENTITY_PIECES - 1);
+    for (size_t i = 0; i < IDENTITY_PIECES - 1; i++)
+        tv_hash_stream_add(stream, bytes + i * span, IDENTITY_PIECE_BYTES);
+    tv_hash_stream_add(stream, bytes + size - IDENTITY_PIECE_BYTES, IDENTITY_PIECE_BYTES);
+}
+
 static tv_status identify(tv_corpus *corpus)
 {
     tv_hash_stream *stream = tv_hash_stream_new();
@@ -108,13 +123,12 @@ static tv_status identify(tv_corpus *corpus)
         return TV_FAIL(TV_MEMORY, "no memory to hash the corpus");
     for (int64_t i = 0; i < corpus->count; i++) {
         const corpus_file *file = &corpus->files[i];
-        size_t size = (size_t)file->about.st_size, edge = size < IDENTITY_BYTES ? size : IDENTITY_BYTES;
+        size_t size = (size_t)file->about.st_size;
         unsigned char number[8];
         for (int k = 0; k < 8; k++)
             number[k] = (unsigned char)((uint64_t)size >> (8 * k));
         tv_hash_stream_add(stream, number, sizeof number);
-        tv_hash_stream_add(stream, file->bytes, edge);
-        tv_hash_stream_add(stream, file->bytes + size - edge, edge);
+        add_content(stream, file->bytes, size);
     }
     corpus->identity = tv_hash_stream_value(stream);
     tv_hash_stream_free(stream);

@@ -35,7 +35,8 @@ tv_status tv_corpus_check(const tv_corpus *corpus);
 // - 1.
 int64_t tv_corpus_held_windows(const tv_corpus *corpus, int64_t wanted);
 tv_status tv_corpus_held_window(const tv_corpus *corpus, int64_t index, int64_t windows, const uint8_t **bytes);
-// Local. Total training bytes, held-out bytes; identity: XXH3-128 over each file's size and its first and last MiB.
+// Local. Total training bytes, held-out bytes; identity: XXH3-128 over each file's size and bytes (of a file
+// above 256 MiB 256 evenly spaced MiB, the first and last among them).
 int64_t tv_corpus_train_bytes(const tv_corpus *corpus);
 int64_t tv_corpus_held_bytes(const tv_corpus *corpus);
 tv_hash128 tv_corpus_identity(const tv_corpus *corpus);

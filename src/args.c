@@ -119,6 +119,10 @@ static tv_status check_required(const tv_arg_table *table)
 tv_status tv_args_parse(const tv_arg_table *table, int argc, char **argv)
 {
     for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            tv_args_print_usage(table, stdout);
+            return TV_HELP;
+        }
         if (strncmp(argv[i], "--", 2) == 0)
             TV_TRY(parse_option(table, argc, argv, &i));
         else if (table->operands)

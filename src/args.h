@@ -31,7 +31,7 @@ typedef struct tv_arg_table {
 } tv_arg_table;
 
 // Parse argv[0 .. argc - 1] (what follows the command's name). "--name value" and "--name=value". Errors (TV_USAGE) name the option, the
-// nearest known one, and show the usage.
+// nearest known one, and show the usage. --help and -h print it and return TV_HELP.
 tv_status tv_args_parse(const tv_arg_table *table, int argc, char **argv);
 void tv_args_print_usage(const tv_arg_table *table, FILE *out);
 

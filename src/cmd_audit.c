@@ -4,16 +4,6 @@
 #include "command.h"
 #include "train/trainer.h"
 
-static tv_status check_ranks(const tv_config *config, int64_t ranks)
-{
-    char counts[256];
-    tv_rank_counts(config->train.units, counts, sizeof counts);
-    if (ranks < 1 || config->train.units % ranks != 0)
-        return TV_FAIL(TV_USAGE, "--ranks %lld does not divide train.units = %lld; it can be %s", (long long)ranks,
-                       (long long)config->train.units, counts);
-    return TV_OK;
-}
-
 tv_status tv_cmd_audit(tv_comm *comm, int argc, char **argv)
 {
     const char *path = NULL;
@@ -33,7 +23,7 @@ tv_status tv_cmd_audit(tv_comm *comm, int argc, char **argv)
     if (st == TV_OK)
         st = tv_command_config(path, sets.items, sets.count, &config);
     if (st == TV_OK)
-        st = check_ranks(&config, ranks);
+        st = tv_rank_check(config.train.units, ranks);
     if (st == TV_OK)
         st = tv_audit_print(&config, (int)ranks, json);
     tv_config_free(&config);

@@ -14,6 +14,8 @@ static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, in
     tv_status st = tv_batch_open(&batch, loaded->backend, config->train.unit_windows, config->model.context);
     if (st == TV_OK)
         st = tv_corpus_open(&data, 1, TV_CORPUS_HOLD_ALL, config->model.context + 1, &corpus);
+    if (st == TV_CORPUS)
+        tv_status_context(st, "--data");
     TV_TRY_GOTO(st, done, tv_comm_agree(comm, st));
     tv_eval_args args = {
         .comm = comm,

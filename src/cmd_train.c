@@ -11,6 +11,7 @@ static tv_status dry_run(const tv_config *config, tv_comm *comm)
 {
     char *text = NULL, counts[256];
     const tv_config_train *train = &config->train;
+    TV_TRY(tv_rank_check(train->units, tv_comm_size(comm)));
     if (tv_comm_rank(comm) != 0)
         return TV_OK;
     TV_TRY(tv_config_text(config, &text));
@@ -57,7 +58,7 @@ tv_status tv_cmd_train(tv_comm *comm, int argc, char **argv)
     if (st == TV_OK)
         st = tv_command_config(path, sets.items, sets.count, &config);
     if (st == TV_OK && folder)
-        st = tv_config_set_text(&config.run.dir, folder);
+        st = tv_config_assign(&config, "run", "dir", folder);
     st = tv_comm_agree(comm, st);
     if (st == TV_OK)
         st = run(comm, &config, resume, dry);

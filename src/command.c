@@ -53,6 +53,19 @@ tv_status tv_command_backend(const char *name, tv_comm *comm, int threads, const
     return tv_comm_agree(comm, open_backend(name, comm, threads, backend));
 }
 
+// The manifest's config must be one that train would accept, and the one that its hash names.
+static tv_status check_config(const char *dir, const tv_checkpoint_info *info, const tv_config *config)
+{
+    tv_hash128 hash;
+    tv_status st = tv_config_check(config);
+    if (st != TV_OK)
+        return tv_status_context(TV_CHECKPOINT, "%s", dir);
+    TV_TRY(tv_config_hash(config, &hash));
+    if (!tv_hash_equal(hash, info->config_hash))
+        return TV_FAIL(TV_CHECKPOINT, "%s: the config in the manifest is not the one that its hash names", dir);
+    return TV_OK;
+}
+
 static tv_status load_local(const char *dir, tv_comm *comm, int64_t windows, tv_loaded *out)
 {
     tv_checkpoint *checkpoint = NULL;
@@ -60,6 +73,7 @@ static tv_status load_local(const char *dir, tv_comm *comm, int64_t windows, tv_
     TV_TRY_GOTO(st, done, tv_checkpoint_open(dir, tv_comm_rank(comm) == 0, &checkpoint));
     const tv_checkpoint_info *info = tv_checkpoint_describe(checkpoint);
     TV_TRY_GOTO(st, done, tv_config_read_text(&out->config, dir, info->config_text, strlen(info->config_text)));
+    TV_TRY_GOTO(st, done, check_config(dir, info, &out->config));
     out->step = info->step;
     tv_params_layout_args layout = {.backend = out->backend, .rank = 0, .ranks = 1, .vote_bits = 8};
     TV_TRY_GOTO(st, done, tv_model_create(&out->model, &out->config));

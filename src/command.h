@@ -26,7 +26,7 @@ tv_status tv_cmd_bench(tv_comm *comm, int argc, char **argv);
 
 // Local. --config and --set: defaults, then the file, then the assignments in order, then the rules between keys.
 tv_status tv_command_config(const char *path, const char *const *sets, int64_t set_count, tv_config *config);
-// Local. Find the backend by name and bring it up for this rank; the caller closes it.
+// Collective. Find the backend by name and bring it up for this rank; the caller closes it.
 tv_status tv_command_backend(const char *name, tv_comm *comm, int threads, const tv_backend **backend);
 
 // A model loaded from a checkpoint, T and E only.

@@ -79,12 +79,15 @@ int main(int argc, char **argv)
     tv_status st = tv_comm_open(&argc, &argv, &comm);
     if (st == TV_OK) {
         tv_log_init(tv_comm_rank(comm), tv_comm_size(comm), TV_LOG_INFO);
-        st = tv_comm_agree(comm, run_command(argc, argv, comm));
+        st = run_command(argc, argv, comm);
+        if (st == TV_OK && (fflush(stdout) != 0 || ferror(stdout)))
+            st = TV_FAIL(TV_IO, "cannot write the output; is the disk full or the reader gone?");
+        st = tv_comm_agree(comm, st);
     }
     // One error, one message: after an agreement rank 0 has it, its own or another rank's. Broken communication speaks on every rank.
     if (st == TV_STOPPED)
         tv_log_info("%s", tv_status_message());
-    else if (st != TV_OK && (!comm || tv_comm_rank(comm) == 0 || st == TV_COMM))
+    else if (st != TV_OK && st != TV_HELP && (!comm || tv_comm_rank(comm) == 0 || st == TV_COMM))
         tv_log_error("%s", tv_status_message());
     tv_comm_close(comm);
     return tv_status_exit_code(st);

@@ -53,6 +53,21 @@ struct tv_hopper_place {
     void *scratch;
 };
 
+// Fetch the warpgroup's part of an output [rows, cols] of ITEM bytes each into L2, so that adding to it does not wait for memory.
+template <int WIDTH, int ITEM>
+__device__ static inline void tv_hopper_prefetch(const void *out, int64_t rows, int64_t cols, const tv_hopper_place &p)
+{
+    constexpr int line = 128, lines = WIDTH * ITEM / line; // of a row
+    int64_t row0 = p.row - p.thread / TV_WARP * 16 - p.thread % TV_WARP / 4;
+#pragma unroll
+    for (int i = 0; i < 64 * lines / TV_HOPPER_WARPGROUP; i++) {
+        int at = i * TV_HOPPER_WARPGROUP + p.thread;
+        int64_t row = row0 + at / lines, col = p.col + at % lines * (line / ITEM);
+        if (row < rows && col < cols)
+            asm volatile("prefetch.global.L2 [%0];" ::"l"((const char *)out + (row * cols + col) * ITEM));
+    }
+}
+
 struct tv_hopper_tile {
     int m, n;
 };

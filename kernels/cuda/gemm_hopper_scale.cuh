@@ -21,6 +21,8 @@ template <int WIDTH, bool ACCUMULATE> struct tv_hopper_scale {
         early e;
         for (int h = 0; h < 2; h++)
             e.scale[h] = p.row + 8 * h < a.m ? a.scale[p.row + 8 * h] : 0.0f;
+        if (ACCUMULATE)
+            tv_hopper_prefetch<WIDTH, sizeof(float)>(a.y, a.m, a.n, p);
         return e;
     }
 

@@ -47,7 +47,7 @@ __device__ static inline uint32_t tv_hopper_widen(uint32_t bytes, bool upper)
 
 // Eight votes beside each other in the int8 or int16 array, as words.
 template <int BITS> struct tv_hopper_votes {
-    uint32_t word[BITS / 4];
+    alignas(BITS) uint32_t word[BITS / 4];
 
     __device__ static tv_hopper_votes load(const void *votes, int64_t element)
     {
@@ -65,6 +65,19 @@ template <int BITS> struct tv_hopper_votes {
         else
             *(uint4 *)((int16_t *)votes + element) = *(const uint4 *)word;
     }
+    // Subtract eight bytes of 0 .. 127 each. The top bit of every item is kept out of the difference, so that nothing is borrowed.
+    __device__ void less(uint32_t low, uint32_t high)
+    {
+        const uint32_t top = BITS == 8 ? 0x80808080u : 0x80008000u;
+        uint32_t by[4] = {low, high, 0, 0};
+        if (BITS == 16) {
+            by[0] = __byte_perm(low, 0, 0x4140), by[1] = __byte_perm(low, 0, 0x4342);
+            by[2] = __byte_perm(high, 0, 0x4140), by[3] = __byte_perm(high, 0, 0x4342);
+        }
+#pragma unroll
+        for (int i = 0; i < BITS / 4; i++)
+            word[i] = ((word[i] | top) - by[i]) ^ (~word[i] & top);
+    }
     // Add eight int8 votes.
     __device__ void add(uint32_t low, uint32_t high)
     {
@@ -80,21 +93,51 @@ template <int BITS> struct tv_hopper_votes {
     }
 };
 
-__device__ static inline uint32_t tv_hopper_low_halves(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x5410); }
-__device__ static inline uint32_t tv_hopper_high_halves(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x7632); }
-
 // Four lanes hold two columns of each of four 8-column fragments (`first`: fragments 0 and 1, `second`: 2 and 3, 16 bits each). After
-// it, lane q holds the eight columns of fragment q: a transposition in two exchanges.
-__device__ static inline void tv_hopper_gather(uint32_t &first, uint32_t &second)
+// it, lane q holds the eight columns of fragment q: a transposition in two exchanges. The selectors of byte_perm depend on the lane alone.
+struct tv_hopper_gather {
+    bool upper;
+    uint32_t kept, sent, first, second;
+
+    __device__ tv_hopper_gather()
+    {
+        const uint32_t low = 0x5410, high = 0x7632, low_swapped = 0x1054, high_swapped = 0x3276;
+        bool odd = threadIdx.x & 1;
+        upper = threadIdx.x & 2;
+        kept = odd ? high : low, sent = odd ? low : high;
+        uint32_t a = odd ? low_swapped : low, b = odd ? high_swapped : high;
+        first = upper ? b : a, second = upper ? a : b;
+    }
+    __device__ void operator()(uint32_t *a, uint32_t *b) const
+    {
+        uint32_t own = upper ? *b : *a, got = __shfl_xor_sync(0xFFFFFFFFu, upper ? *a : *b, 2);
+        uint32_t half = __byte_perm(own, got, kept);
+        got = __shfl_xor_sync(0xFFFFFFFFu, __byte_perm(own, got, sent), 1);
+        *a = __byte_perm(half, got, first);
+        *b = __byte_perm(half, got, second);
+    }
+};
+
+// The test in float arithmetic, which has twice the rate of integer arithmetic here. For an integer sum f and threshold t >= 0,
+// clamp(2^30 f - 2^30 t, 0, 1) is 1 when f > t and 0 otherwise: unequal floats with f >= 1 are at least 2^-24 apart, and a fused
+// multiply-add rounds once, so it keeps the sign. A NaN clamps to 0.
+#define TV_HOPPER_STEEP 0x1p30f
+
+__device__ static inline float tv_hopper_exceeds(float f, float steep_threshold)
 {
-    bool upper = threadIdx.x & 2, odd = threadIdx.x & 1;
-    uint32_t got = __shfl_xor_sync(0xFFFFFFFFu, upper ? first : second, 2), kept = upper ? second : first;
-    uint32_t low = tv_hopper_low_halves(kept, got), high = tv_hopper_high_halves(kept, got);
-    got = __shfl_xor_sync(0xFFFFFFFFu, odd ? low : high, 1), kept = odd ? high : low;
-    uint32_t even_lanes = odd ? got : kept, odd_lanes = odd ? kept : got; // low half: this half of the four, high: the other
-    low = tv_hopper_low_halves(even_lanes, odd_lanes), high = tv_hopper_high_halves(even_lanes, odd_lanes);
-    first = upper ? high : low;
-    second = upper ? low : high;
+    float out;
+    asm("fma.rn.sat.f32 %0, %1, %2, %3;" : "=f"(out) : "f"(f), "f"(TV_HOPPER_STEEP), "f"(-steep_threshold));
+    return out;
+}
+
+// 1 - vote of two sums, as bytes 0 and 1 of the word. Bytes 2 and 3 are no use.
+__device__ static inline uint32_t tv_hopper_no_votes(int32_t sum0, int32_t sum1, float steep0, float steep1)
+{
+    const float bytes = 0x1p23f + 0x1p22f + 0x0101; // from here a unit is the last bit
+    float f0 = (float)sum0, f1 = (float)sum1;
+    float vote0 = tv_hopper_exceeds(f0, steep0) - tv_hopper_exceeds(-f0, steep0);
+    float vote1 = tv_hopper_exceeds(f1, steep1) - tv_hopper_exceeds(-f1, steep1);
+    return tv_float_bits(fmaf(vote1, -256.0f, bytes - vote0));
 }
 
 template <int WIDTH, int BITS> struct tv_hopper_vote {
@@ -103,49 +146,66 @@ template <int WIDTH, int BITS> struct tv_hopper_vote {
     static constexpr int scratch_bytes = WIDTH * (int)sizeof(float);
     static constexpr int blocks = WIDTH / 32;
 
-    __device__ static early load(const args &a, const tv_hopper_place &p) { return early::load(a, p); }
-
-    // sign(sum) when |sum| > threshold >= 0, else 0
-    __device__ static uint32_t vote(int32_t sum, float threshold)
+    __device__ static early load(const args &a, const tv_hopper_place &p)
     {
-        return fabsf((float)sum) > threshold ? (uint32_t)(sum >> 31 | 1) : 0u;
+        tv_hopper_prefetch<WIDTH, BITS / 8>(a.votes, a.n, a.k, p);
+        return early::load(a, p);
     }
 
-    // Votes of this lane's columns in two fragments: a byte each.
-    __device__ static uint32_t votes4(const int32_t *sums, float test, const float *rx)
+    // The votes of 32 columns of the thread's row h, subtracted from those in `votes` with their sign turned.
+    __device__ static void count(tv_hopper_votes<BITS> &votes, const int32_t *sums, const float2 rx[4], float steep,
+                                 const tv_hopper_gather &gather)
     {
-        float2 left = *(const float2 *)rx, right = *(const float2 *)(rx + 8);
-        uint32_t low = __byte_perm(vote(sums[0], test * left.x), vote(sums[1], test * left.y), 0x0040);
-        uint32_t high = __byte_perm(vote(sums[4], test * right.x), vote(sums[5], test * right.y), 0x0040);
-        return tv_hopper_low_halves(low, high);
+        uint32_t bytes[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            bytes[j] = tv_hopper_no_votes(sums[4 * j], sums[4 * j + 1], steep * rx[j].x, steep * rx[j].y);
+        uint32_t low = __byte_perm(bytes[0], bytes[1], 0x5410), high = __byte_perm(bytes[2], bytes[3], 0x5410);
+        gather(&low, &high);
+        votes.less(low, high);
+    }
+
+    template <bool WHOLE>
+    __device__ static void write(const args &a, const float steep[2], int64_t row, int64_t col, const float *rx,
+                                 const int32_t (&acc)[WIDTH / 2])
+    {
+        tv_hopper_gather gather;
+        tv_hopper_votes<BITS> votes[blocks][2];
+        int64_t element = row * a.k + col, down = 8 * a.k, room[2] = {row < a.n ? a.k - col : 0, row + 8 < a.n ? a.k - col : 0};
+#pragma unroll
+        for (int i = 0; i < 2 * blocks; i++)
+            if (WHOLE || 32 * (i / 2) < room[i % 2])
+                votes[i / 2][i % 2] = tv_hopper_votes<BITS>::load(a.votes, element + i % 2 * down + 32 * (i / 2));
+#pragma unroll
+        for (int b = 0; b < blocks; b++) {
+            float2 at[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                at[j] = *(const float2 *)(rx + 32 * b + 8 * j);
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                count(votes[b][h], acc + 16 * b + 2 * h, at, steep[h], gather);
+                if (WHOLE || 32 * b < room[h])
+                    votes[b][h].store(a.votes, element + h * down + 32 * b);
+            }
+        }
     }
 
     __device__ static void store(const args &a, const early &e, const tv_hopper_place &p, const int32_t (&acc)[WIDTH / 2])
     {
-        const float *rx = e.share_rx(a, p);
-        int lane = p.thread % 4;
-        int64_t col = p.col + 8 * lane;
-        tv_hopper_votes<BITS> votes[blocks][2];
+        const float *rx = e.share_rx(a, p) + p.thread % 4 * 2;
+        float steep[2];
 #pragma unroll
-        for (int i = 0; i < 2 * blocks; i++) {
-            int64_t row = p.row + i % 2 * 8, c = col + 32 * (i / 2);
-            if (row < a.n && c < a.k)
-                votes[i / 2][i % 2] = tv_hopper_votes<BITS>::load(a.votes, row * a.k + c);
-        }
-#pragma unroll
-        for (int i = 0; i < 2 * blocks; i++) {
-            int b = i / 2, h = i % 2;
-            int64_t row = p.row + 8 * h, c = col + 32 * b;
+        for (int h = 0; h < 2; h++) {
             float test = a.rule.tau * sqrtf((float)e.g[h]);
-            test = test < 0.0f ? 0.0f : test; // then every sum but 0 votes, as below 0 it would
-            uint32_t first = votes4(acc + 16 * b + 2 * h, test, rx + 32 * b + 2 * lane);
-            uint32_t second = votes4(acc + 16 * b + 8 + 2 * h, test, rx + 32 * b + 16 + 2 * lane);
-            tv_hopper_gather(first, second);
-            if (row < a.n && c < a.k) {
-                votes[b][h].add(first, second);
-                votes[b][h].store(a.votes, row * a.k + c);
-            }
+            steep[h] = (test < 0.0f ? 0.0f : test) * TV_HOPPER_STEEP; // at 0 every sum but 0 votes, as below 0
         }
+        int64_t col = p.col + p.thread % 4 * 8;
+        bool whole = p.col + WIDTH <= a.k && p.row - p.thread % TV_WARP / 4 + 16 <= a.n; // the same for all lanes of a warp
+        if (whole)
+            write<true>(a, steep, p.row, col, rx, acc);
+        else
+            write<false>(a, steep, p.row, col, rx, acc);
     }
 };
 

@@ -14,12 +14,12 @@
 #define TV_ARENA_ALIGN 256 // bytes; every take starts on such a border
 
 typedef struct tv_arena {
-    const char *name;     // for messages
-    unsigned char *base;  // NULL while measuring
-    size_t size_bytes;    // of the bound slab
-    size_t used_bytes;    // offset of the next take
-    size_t high_water;    // largest used_bytes seen
-    int overflow;         // set when a take passed the end of the bound slab (or the sum overflowed size_t)
+    const char *name;    // for messages
+    unsigned char *base; // NULL while measuring
+    size_t size_bytes;   // of the bound slab
+    size_t used_bytes;   // offset of the next take
+    size_t high_water;   // largest used_bytes seen
+    int overflow;        // set when a take passed the end of the bound slab (or the sum overflowed size_t)
 } tv_arena;
 
 // Start measuring (used = high water = 0).

@@ -31,6 +31,15 @@ void tv_config_free(tv_config *config)
     memset(config, 0, sizeof *config);
 }
 
+tv_status tv_config_assign(tv_config *config, const char *section, const char *key, const char *text)
+{
+    const tv_config_field *field = tv_config_find(section, key);
+    if (!field)
+        return TV_FAIL(TV_INTERNAL, "there is no key '%s.%s'", section, key);
+    tv_config_scalar scalar = {text, strlen(text), 0};
+    return tv_config_field_set(config, field, &scalar);
+}
+
 // The value as it acts on the run's bits: with a file to validate on nothing is held out of the training text.
 static void format_bits(const tv_config *config, const tv_config_field *field, char out[TV_CONFIG_NUMBER_BYTES])
 {

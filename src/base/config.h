@@ -104,8 +104,8 @@ tv_status tv_config_text(const tv_config *config, char **text);
 // exchange), update.
 // Paths, run, checkpoint, guard may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);
-// Replace one of the config's strings.
-tv_status tv_config_set_text(char **slot, const char *text);
+// Give a key that holds a text (section "run", key "dir") this value, with the schema's checks.
+tv_status tv_config_assign(tv_config *config, const char *section, const char *key, const char *text);
 // The keys of tv_config_hash in which `config` differs from the resolved YAML `text`, as "a.b: 1 here, 2 there; ..."
 // (cut to `bytes`); "" when none does. Errors: `text` is not a config.
 tv_status tv_config_difference(const tv_config *config, const char *text, char *out, size_t bytes);

@@ -145,12 +145,39 @@ static tv_status parse_float(const tv_config_field *field, const tv_config_scala
     return TV_OK;
 }
 
+// 1 when the text is well-formed UTF-8 (RFC 3629): YAML holds nothing else.
+static int is_utf8(const char *text)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    while (*p) {
+        int more = *p < 0x80                 ? 0
+                   : *p >= 0xC2 && *p < 0xE0 ? 1
+                   : *p >= 0xE0 && *p < 0xF0 ? 2
+                   : *p >= 0xF0 && *p < 0xF5 ? 3
+                                             : -1;
+        unsigned low = *p == 0xE0   ? 0xA0
+                       : *p == 0xF0 ? 0x90
+                                    : 0x80,
+                 high = *p == 0xED   ? 0x9F
+                        : *p == 0xF4 ? 0x8F
+                                     : 0xBF;
+        if (more < 0)
+            return 0;
+        for (p++; more > 0; more--, p++, low = 0x80, high = 0xBF)
+            if (*p < low || *p > high)
+                return 0;
+    }
+    return 1;
+}
+
 static tv_status check_text(const tv_config_field *field, const tv_config_scalar *scalar)
 {
     if (tv_config_scalar_is_null(scalar))
         return TV_FAIL(TV_CONFIG, "key '%s' has no value; write \"\" for an empty text", field->name);
     if (strlen(scalar->text) != scalar->bytes)
         return TV_FAIL(TV_CONFIG, "key '%s': the text holds a NUL byte", field->name);
+    if (!is_utf8(scalar->text))
+        return TV_FAIL(TV_CONFIG, "key '%s': the text is not UTF-8", field->name);
     if (scalar->bytes < (size_t)field->min)
         return TV_FAIL(TV_CONFIG, "key '%s' must not be empty", field->name);
     if (scalar->bytes > (size_t)field->max)
@@ -159,7 +186,7 @@ static tv_status check_text(const tv_config_field *field, const tv_config_scalar
     return TV_OK;
 }
 
-tv_status tv_config_set_text(char **slot, const char *text)
+static tv_status replace_text(char **slot, const char *text)
 {
     char *copy = strdup(text);
     if (!copy)
@@ -175,7 +202,7 @@ static tv_status set_choice(const tv_config_field *field, const tv_config_scalar
     if (index < 0)
         return fail_choice(field, scalar);
     if (field->type == TV_CONFIG_WORD)
-        return tv_config_set_text(at, field->choices[index]);
+        return replace_text(at, field->choices[index]);
     *(int64_t *)at = index;
     return TV_OK;
 }
@@ -186,7 +213,7 @@ static tv_status set_single_item(tv_config *config, const tv_config_field *field
     char **items = calloc(1, sizeof *items);
     if (!items)
         return TV_FAIL(TV_MEMORY, "no memory for key '%s'", field->name);
-    tv_status st = tv_config_set_text(items, scalar->text);
+    tv_status st = replace_text(items, scalar->text);
     if (st == TV_OK)
         return tv_config_field_set_list(config, field, items, 1);
     free(items);
@@ -206,7 +233,7 @@ tv_status tv_config_field_set(tv_config *config, const tv_config_field *field, c
         return TV_OK;
     case TV_CONFIG_ENUM:
     case TV_CONFIG_WORD: return set_choice(field, scalar, at);
-    case TV_CONFIG_TEXT: TV_TRY(check_text(field, scalar)); return tv_config_set_text(at, scalar->text);
+    case TV_CONFIG_TEXT: TV_TRY(check_text(field, scalar)); return replace_text(at, scalar->text);
     case TV_CONFIG_LIST: return set_single_item(config, field, scalar);
     }
     return TV_FAIL(TV_INTERNAL, "key '%s' has no type", field->name);

@@ -130,8 +130,9 @@ static tv_status push_item(const reader *r, const tv_config_field *field, char *
     if (!larger)
         return TV_FAIL(TV_MEMORY, "no memory for key '%s'", field->name);
     *items = larger;
-    larger[*count] = NULL;
-    TV_TRY(tv_config_set_text(&larger[*count], scalar.text));
+    larger[*count] = strdup(scalar.text);
+    if (!larger[*count])
+        return TV_FAIL(TV_MEMORY, "no memory for key '%s'", field->name);
     *count += 1;
     return TV_OK;
 }

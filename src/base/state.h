@@ -10,8 +10,8 @@
 
 // One array, or this rank's block of consecutive rows of it, in host memory.
 typedef struct tv_state_array {
-    const char *name; // the tensor's, e.g. "block.0.attention.q"
-    const char *part; // "T", "E", "T_accum", "E_accum" or a side state's, e.g. "usage"
+    const char *name;  // the tensor's, e.g. "block.0.attention.q"
+    const char *part;  // "T", "E", "T_accum", "E_accum" or a side state's, e.g. "usage"
     const char *group; // first folder inside a shard: "tensors", "tables", ...
     tv_dtype dtype;
     int64_t rows, cols;       // global shape, in items of dtype

@@ -5,8 +5,6 @@
 
 #include "train/sampler.h"
 
-#define LN_2 0.69314718055994530942
-
 // Windows [first, first + count) through the model; their loss sums into out.
 static tv_status run_batch(const tv_eval_args *args, int64_t first, int64_t count, int64_t windows, float *out)
 {
@@ -48,6 +46,8 @@ static tv_status run_share(const tv_eval_args *args, int64_t windows, float *los
 tv_status tv_eval_run(const tv_eval_args *args, tv_eval_report *report)
 {
     int64_t windows = tv_corpus_held_windows(args->corpus, args->windows);
+    if (windows < 1)
+        return TV_FAIL(TV_CORPUS, "there is no held-out text to evaluate; set data.valid or data.valid_bytes");
     float *loss = calloc((size_t)windows, sizeof(float));
     tv_status st =
         loss ? run_share(args, windows, loss) : TV_FAIL(TV_MEMORY, "no memory for %lld windows", (long long)windows);
@@ -60,7 +60,7 @@ tv_status tv_eval_run(const tv_eval_args *args, tv_eval_report *report)
     report->windows = windows;
     report->bytes = windows * args->model->config.model.context;
     report->loss = sum / (double)report->bytes;
-    report->bpb = report->loss / LN_2;
+    report->bpb = report->loss / TV_LN_2;
     if (!isfinite(sum))
         st = TV_FAIL(TV_NUMERIC, "NaN or Inf in the loss on held-out text");
 done:

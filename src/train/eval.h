@@ -10,6 +10,8 @@
 #include "model/model.h"
 #include "train/trainer.h"
 
+#define TV_LN_2 0.69314718055994530942 // nats a bit
+
 typedef struct tv_eval_args {
     tv_comm *comm;
     const tv_backend *backend;

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "io/atomic_file.h"
 #include "io/checkpoint.h"
@@ -26,13 +26,6 @@ typedef struct run {
     int64_t eval_step; // step that `eval` belongs to, -1 when none
 } run;
 
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 // Rank 0 makes and locks the run folder; the others wait for its verdict.
 static tv_status open_folder(run *r, tv_comm *comm)
 {
@@ -45,11 +38,32 @@ static tv_status open_folder(run *r, tv_comm *comm)
     return tv_comm_agree(comm, st);
 }
 
+// A run folder that holds checkpoints of another run must not get ours beside them. `newest` is the folder's, or NULL.
+static tv_status check_owner(const run *r, const char *newest)
+{
+    tv_checkpoint *checkpoint = NULL;
+    if (!newest)
+        return TV_OK;
+    tv_status st = tv_checkpoint_open(newest, 0, &checkpoint);
+    if (st == TV_OK && !tv_hash_equal(tv_checkpoint_describe(checkpoint)->config_hash, r->trainer.config_hash))
+        st = TV_FAIL(TV_USAGE, "run folder %s holds %s of a run with another config; give another --run", r->dir,
+                     newest);
+    tv_checkpoint_close(checkpoint);
+    return st;
+}
+
+// Sets resumed_from: the folder that --resume names, the newest of the run folder, or NULL.
 static tv_status find_checkpoint(run *r, const char *resume, tv_comm *comm)
 {
+    char *newest = NULL;
     if (strcmp(resume, "auto") != 0 && strcmp(resume, "never") != 0) {
+        TV_TRY(tv_checkpoint_newest(comm, r->dir, &newest));
+        tv_status st = check_owner(r, newest);
+        free(newest);
         r->resumed_from = strdup(resume);
-        return tv_comm_agree(comm, r->resumed_from ? TV_OK : TV_FAIL(TV_MEMORY, "no memory for a folder's name"));
+        if (!r->resumed_from)
+            st = TV_FAIL(TV_MEMORY, "no memory for a folder's name");
+        return tv_comm_agree(comm, st);
     }
     TV_TRY(tv_checkpoint_newest(comm, r->dir, &r->resumed_from));
     if (strcmp(resume, "never") == 0 && r->resumed_from)
@@ -88,6 +102,10 @@ static tv_status start(run *r, const char *resume)
     return tv_comm_agree(t->comm, st);
 }
 
+static const tv_corpus *held_text(const tv_trainer *t) { return t->valid_text ? t->valid_text : t->train_text; }
+
+static int has_held_text(const tv_trainer *t) { return tv_corpus_held_bytes(held_text(t)) > 0; }
+
 static tv_status evaluate(run *r)
 {
     tv_trainer *t = &r->trainer;
@@ -96,7 +114,7 @@ static tv_status evaluate(run *r)
         .backend = t->backend,
         .model = &t->model,
         .batch = &t->batch,
-        .corpus = t->valid_text ? t->valid_text : t->train_text,
+        .corpus = held_text(t),
         .windows = t->config.train.eval_windows,
     };
     TV_TRY(tv_eval_run(&args, &r->eval));
@@ -109,26 +127,31 @@ static tv_status save(run *r)
 {
     tv_trainer *t = &r->trainer;
     char hex[TV_HASH_HEX];
-    double begun = seconds();
+    double begun = tv_clock_seconds();
     if (r->saved_step == t->step)
         return TV_OK;
     TV_TRY(tv_trainer_check_replicas(t));
     TV_TRY(tv_trainer_save(t, r->dir, &r->saved_digest));
     r->saved_step = t->step;
     tv_hash_format(r->saved_digest, hex);
-    tv_metrics_save(&r->metrics, t->step, seconds() - begun, hex);
+    tv_metrics_save(&r->metrics, t->step, tv_clock_seconds() - begun, hex);
     if (tv_comm_rank(t->comm) == 0)
         tv_checkpoint_prune(r->dir, t->config.checkpoint.keep, r->resumed_from);
     return TV_OK;
 }
 
-// A save that fails for want of room or a broken disk costs the checkpoint, not the run.
+// A save that fails for want of room or a broken disk costs the checkpoint, not the run; any other failure ends it. All ranks take the
+// same way, whichever of them failed.
 static tv_status save_or_warn(run *r)
 {
     tv_status st = save(r);
-    if (st != TV_IO && st != TV_REMOTE)
+    if (st == TV_COMM)
         return st;
-    if (tv_comm_rank(r->trainer.comm) == 0)
+    int64_t verdict[2] = {st != TV_OK, st != TV_OK && st != TV_IO && st != TV_REMOTE}; // failed, and fatally
+    TV_TRY(tv_comm_max_i64(r->trainer.comm, verdict, 2, TV_WIRE_OTHER));
+    if (verdict[1])
+        return st;
+    if (verdict[0] && tv_comm_rank(r->trainer.comm) == 0)
         tv_log_warn("checkpoint at step %lld failed, training goes on: %s", (long long)r->trainer.step,
                     tv_status_message());
     return TV_OK;
@@ -158,17 +181,19 @@ static tv_status run_steps(run *r, int64_t end, int *stopped)
 
 static tv_status finish(run *r, int stopped)
 {
-    char hex[TV_HASH_HEX];
+    char hex[TV_HASH_HEX], bpb[32] = "none"; // no text is held out
     TV_TRY(save(r));
     tv_log_progress_end();
     if (stopped)
         return TV_FAIL(TV_STOPPED, "stopped on request after step %lld; saved in %s", (long long)r->trainer.step,
                        r->dir);
-    if (r->eval_step != r->trainer.step)
+    if (r->eval_step != r->trainer.step && has_held_text(&r->trainer))
         TV_TRY(evaluate(r));
     tv_metrics_summary(&r->metrics);
     tv_hash_format(r->saved_digest, hex);
-    tv_log_info("final: step=%lld val_bpb=%.4f digest=%s", (long long)r->trainer.step, r->eval.bpb, hex);
+    if (r->eval_step == r->trainer.step)
+        snprintf(bpb, sizeof bpb, "%.4f", r->eval.bpb);
+    tv_log_info("final: step=%lld val_bpb=%s digest=%s", (long long)r->trainer.step, bpb, hex);
     return TV_OK;
 }
 
@@ -180,7 +205,7 @@ static void describe(const run *r)
                 t->backend->describe(), tv_comm_size(t->comm), (long long)config->train.units,
                 (long long)(config->train.unit_windows * config->model.context), (long long)config->train.steps);
     tv_log_info("text: %lld bytes to train on, %lld held out", (long long)tv_corpus_train_bytes(t->train_text),
-                (long long)(t->valid_text ? tv_corpus_held_bytes(t->valid_text) : tv_corpus_held_bytes(t->train_text)));
+                (long long)tv_corpus_held_bytes(held_text(t)));
 }
 
 static tv_status run_all(run *r, const tv_config *config, const char *resume, tv_comm *comm, const tv_backend *backend)
@@ -191,6 +216,8 @@ static tv_status run_all(run *r, const tv_config *config, const char *resume, tv
     describe(r);
     TV_TRY(start(r, resume));
     int64_t end = config->train.stop_at ? config->train.stop_at : config->train.steps;
+    if (r->trainer.step > end)
+        tv_log_info("the checkpoint is already past step %lld, where this run would end", (long long)end);
     TV_TRY(run_steps(r, end, &stopped));
     return finish(r, stopped);
 }

@@ -2,18 +2,9 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
-
-#define LN_2 0.69314718055994530942
-
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 tv_status tv_metrics_open(tv_metrics *metrics, const char *dir, const tv_trainer *trainer)
 {
@@ -25,7 +16,7 @@ tv_status tv_metrics_open(tv_metrics *metrics, const char *dir, const tv_trainer
         .log_every = config->run.log_every,
         .first_step = trainer->step,
         .last_step = config->train.stop_at ? config->train.stop_at : config->train.steps,
-        .started = seconds(),
+        .started = tv_clock_seconds(),
     };
     if (metrics->rank != 0)
         return TV_OK;
@@ -40,6 +31,17 @@ void tv_metrics_close(tv_metrics *metrics)
     if (metrics->jsonl)
         fclose(metrics->jsonl);
     metrics->jsonl = NULL;
+}
+
+// Behind every line: a full disk is said once and costs the metrics, not the run.
+static void flush_line(tv_metrics *metrics)
+{
+    if (fflush(metrics->jsonl) == 0 && !ferror(metrics->jsonl))
+        return;
+    clearerr(metrics->jsonl);
+    if (!metrics->broken)
+        tv_log_warn("cannot write metrics.jsonl: %s; lines are lost, training goes on", strerror(errno));
+    metrics->broken = 1;
 }
 
 static void write_times(FILE *out, const tv_step_times *t)
@@ -59,7 +61,7 @@ static void write_step(FILE *out, const tv_trainer *trainer, const tv_step_repor
             "\"exponent_moves\":%lld,\"zeros\":%lld,\"weights\":%lld,\"ranks\":%d,\"units_run\":%lld,\"wire_vote_"
             "bytes\":%lld,"
             "\"wire_state_bytes\":%lld,\"wire_other_bytes\":%lld,",
-            (long long)r->step, r->loss, r->loss / LN_2, (long long)r->bytes, (long long)trainer->bytes_seen,
+            (long long)r->step, r->loss, r->loss / TV_LN_2, (long long)r->bytes, (long long)trainer->bytes_seen,
             (long long)b->flips, (long long)b->exponent_moves, (long long)b->zeros, (long long)b->weights,
             tv_comm_size(trainer->comm), (long long)trainer->units_run,
             (long long)tv_comm_wire_bytes(trainer->comm, TV_WIRE_VOTES),
@@ -69,7 +71,6 @@ static void write_step(FILE *out, const tv_trainer *trainer, const tv_step_repor
                         tv_comm_wire_bytes(trainer->comm, TV_WIRE_OTHER)));
     write_times(out, &r->times);
     fprintf(out, "}\n");
-    fflush(out);
 }
 
 static void add_times(tv_step_times *sum, const tv_step_times *t)
@@ -95,13 +96,13 @@ static void log_step(const tv_metrics *metrics, const tv_step_report *r)
 {
     char eta[32];
     const tv_ballot_report *b = &r->ballot;
-    double elapsed = seconds() - metrics->started, done = (double)(r->step - metrics->first_step);
+    double elapsed = tv_clock_seconds() - metrics->started, done = (double)(r->step - metrics->first_step);
     double weights = b->weights ? (double)b->weights : 1.0;
     format_eta(elapsed / done * (double)(metrics->last_step - r->step), eta, sizeof eta);
     if (r->step == metrics->first_step + 1 || (r->step - 1) % (20 * metrics->log_every) < metrics->log_every)
         tv_log_info("%8s %8s %7s %10s %9s %8s %7s %7s", "step", "loss", "bpb", "bytes/s", "flips/M", "E moves", "zeros",
                     "ETA");
-    tv_log_info("%8lld %8.4f %7.4f %10.0f %9.0f %8lld %6.2f%% %7s", (long long)r->step, r->loss, r->loss / LN_2,
+    tv_log_info("%8lld %8.4f %7.4f %10.0f %9.0f %8lld %6.2f%% %7s", (long long)r->step, r->loss, r->loss / TV_LN_2,
                 (double)r->bytes / r->times.total, 1e6 * (double)b->flips / weights, (long long)b->exponent_moves,
                 100.0 * (double)b->zeros / weights, eta);
 }
@@ -114,8 +115,10 @@ void tv_metrics_step(tv_metrics *metrics, const tv_trainer *trainer, const tv_st
         add_times(&metrics->sum, &report->times);
         metrics->summed++;
     }
-    if (metrics->jsonl)
+    if (metrics->jsonl) {
         write_step(metrics->jsonl, trainer, report);
+        flush_line(metrics);
+    }
     if (report->step % metrics->log_every == 0 || report->step == metrics->first_step + 1 ||
         report->step == metrics->last_step)
         log_step(metrics, report);
@@ -128,7 +131,7 @@ void tv_metrics_eval(tv_metrics *metrics, int64_t step, const tv_eval_report *re
         fprintf(metrics->jsonl,
                 "{\"event\":\"eval\",\"step\":%lld,\"loss\":%.17g,\"bpb\":%.17g,\"windows\":%lld,\"bytes\":%lld}\n",
                 (long long)step, report->loss, report->bpb, (long long)report->windows, (long long)report->bytes);
-        fflush(metrics->jsonl);
+        flush_line(metrics);
     }
     tv_log_info("eval: step=%lld val_bpb=%.4f windows=%lld", (long long)step, report->bpb, (long long)report->windows);
 }
@@ -138,7 +141,7 @@ void tv_metrics_save(tv_metrics *metrics, int64_t step, double spent, const char
     if (metrics->jsonl) {
         fprintf(metrics->jsonl, "{\"event\":\"checkpoint\",\"step\":%lld,\"seconds\":%.9g,\"digest\":\"%s\"}\n",
                 (long long)step, spent, digest);
-        fflush(metrics->jsonl);
+        flush_line(metrics);
     }
     tv_log_info("checkpoint: step=%lld seconds=%.2f digest=%s", (long long)step, spent, digest);
 }

@@ -10,6 +10,7 @@
 #include "train/trainer.h"
 
 typedef struct tv_metrics {
+    int broken;  // a write failed; said once
     FILE *jsonl; // NULL on ranks other than 0
     int rank, ranks;
     int64_t log_every;             // steps between log lines

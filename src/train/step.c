@@ -1,22 +1,15 @@
 // One training step: micro-iterations over this rank's units, guard, vote exchange, ballot.
 #include <math.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "comm/guard.h"
 #include "train/sampler.h"
 #include "train/trainer.h"
 
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 // Time since *mark, which moves to now.
 static double lap(double *mark)
 {
-    double now = seconds(), spent = now - *mark;
+    double now = tv_clock_seconds(), spent = now - *mark;
     *mark = now;
     return spent;
 }
@@ -125,7 +118,7 @@ static tv_status gather_loss(tv_trainer *trainer, double *loss)
 tv_status tv_trainer_step(tv_trainer *trainer, uint64_t flags, tv_step_report *report)
 {
     const tv_config *config = &trainer->config;
-    double start = seconds(), mark = start;
+    double start = tv_clock_seconds(), mark = start;
     *report = (tv_step_report){.flags = flags};
     tv_status mine = run_units(trainer, &report->times, &mark);
     TV_TRY(guard_step(trainer, mine, &report->flags));
@@ -140,7 +133,7 @@ tv_status tv_trainer_step(tv_trainer *trainer, uint64_t flags, tv_step_report *r
     TV_TRY(tv_params_decode(&trainer->model.params, 0, NULL));
     TV_TRY(trainer->backend->sync(NULL));
     report->times.ballot += lap(&mark);
-    report->times.total = seconds() - start;
+    report->times.total = tv_clock_seconds() - start;
     report->bytes = config->train.units * config->train.unit_windows * config->model.context;
     trainer->bytes_seen += report->bytes;
     report->step = ++trainer->step;

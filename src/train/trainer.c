@@ -21,6 +21,17 @@ void tv_rank_counts(int64_t units, char *text, int64_t bytes)
                              (long long)r);
 }
 
+tv_status tv_rank_check(int64_t units, int64_t ranks)
+{
+    char counts[256];
+    if (ranks >= 1 && units % ranks == 0)
+        return TV_OK;
+    tv_rank_counts(units, counts, sizeof counts);
+    return TV_FAIL(TV_CONFIG,
+                   "train.units = %lld cannot be shared by %lld ranks; start %s ranks, or change train.units",
+                   (long long)units, (long long)ranks, counts);
+}
+
 tv_status tv_batch_open(tv_batch *batch, const tv_backend *backend, int64_t windows, int64_t context)
 {
     size_t tokens = (size_t)(windows * context);
@@ -91,15 +102,8 @@ static tv_status open_model(tv_trainer *trainer)
 
 static tv_status open_local(tv_trainer *trainer)
 {
-    int ranks = tv_comm_size(trainer->comm);
-    int64_t units = trainer->config.train.units;
-    if (units % ranks != 0) {
-        char counts[256];
-        tv_rank_counts(units, counts, sizeof counts);
-        return TV_FAIL(TV_CONFIG,
-                       "train.units = %lld cannot be shared by %d ranks; start %s ranks, or change train.units",
-                       (long long)units, ranks, counts);
-    }
+    int64_t ranks = tv_comm_size(trainer->comm), units = trainer->config.train.units;
+    TV_TRY(tv_rank_check(units, ranks));
     trainer->unit_count = units / ranks;
     trainer->first_unit = tv_comm_rank(trainer->comm) * trainer->unit_count;
     trainer->unit_loss = calloc((size_t)units, sizeof(double));

@@ -76,5 +76,7 @@ void tv_batch_close(tv_batch *batch, const tv_backend *backend);
 
 // Local. Which rank counts divide `units`: "1, 2, 3, 4, 6 or 12".
 void tv_rank_counts(int64_t units, char *text, int64_t bytes);
+// Local. TV_CONFIG when `ranks` does not divide `units`, naming the counts that do.
+tv_status tv_rank_check(int64_t units, int64_t ranks);
 
 #endif

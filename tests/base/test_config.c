@@ -255,9 +255,9 @@ static void test_text_reads_back(void **state)
     assert_int_equal(tv_config_init(&c), TV_OK);
     for (size_t i = 0; i <= sizeof odd / sizeof *odd; i++) {
         const char *word = i < sizeof odd / sizeof *odd ? odd[i] : long_text;
-        assert_int_equal(tv_config_set_text(&c.data.valid, word), TV_OK);
+        assert_int_equal(tv_config_assign(&c, "data", "valid", word), TV_OK);
         if (*word)
-            assert_int_equal(tv_config_set_text(&c.data.train[0], word), TV_OK);
+            assert_int_equal(tv_config_assign(&c, "data", "train", word), TV_OK);
         char *text = text_of(&c);
         read_back(&back, text);
         char *again = text_of(&back);

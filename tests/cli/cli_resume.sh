@@ -40,7 +40,7 @@ same "$(find parts -name 'step-*' | sort)" "$before" "checkpoints of a complete 
 expect 2 trivote train --config c.yaml --run parts --resume never
 says 'never'
 same "$(find parts -name 'step-*' | sort)" "$before" "checkpoints after a refused start"
-expect 1 trivote train --config c.yaml --run three --resume parts/step-000000004 --set model.ffn=64
+expect 2 trivote train --config c.yaml --run three --resume parts/step-000000004 --set model.ffn=64
 says 'ffn|config'
 expect 1 trivote train --config c.yaml --run three --resume nowhere/step-000000004
 says 'nowhere'

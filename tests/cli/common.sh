@@ -94,7 +94,12 @@ in_background() {
 kill_background() {
     pkill -KILL -s "$background" || true
     wait "$background" 2>/dev/null || true
+    wait_for 20 session_is_over "$background" || true
     background=
+}
+
+session_is_over() {
+    ! pgrep -s "$1" >/dev/null
 }
 
 # Ends when the background command does; its exit code goes to `code`, its log to `out`.

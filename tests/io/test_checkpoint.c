@@ -167,7 +167,13 @@ static void test_newest(void **state)
     assert_int_equal(unlink(io_path("%s/step-000000020/manifest.json", run)), 0);
     expect_newest(run, "step-000000005");
     assert_int_equal(unlink(io_path("%s/step-000000005/checksums.xxh128", run)), 0);
-    assert_null(newest(run));
+    tv_comm *comm = NULL; // some, but none usable: no silent fresh start
+    char *dir = NULL;
+    assert_ok(tv_comm_open_self(&comm));
+    assert_status(TV_CHECKPOINT, tv_checkpoint_newest(comm, run, &dir));
+    assert_message("none can be used");
+    assert_null(dir);
+    tv_comm_close(comm);
 }
 
 // Another state of the same step is refused, the same one is left alone, a damaged one is set aside.
