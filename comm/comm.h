@@ -89,6 +89,11 @@ tv_status tv_comm_device_sum_u32(tv_comm *comm, uint32_t *data, int64_t count, t
 tv_status tv_comm_device_reduce_scatter_i8(tv_comm *comm, int8_t *data, int64_t block, tv_wire what, void *stream);
 tv_status tv_comm_device_reduce_scatter_u32(tv_comm *comm, uint32_t *data, int64_t block, tv_wire what, void *stream);
 tv_status tv_comm_device_all_gather_bytes(tv_comm *comm, void *data, size_t block_bytes, tv_wire what, void *stream);
+// Collective. Between the two, the collectives on the backend's memory are only noted; end queues them together, which
+// is quicker for many small buffers. The buffers must not overlap, and the stream is one. In host memory each is done at
+// once, as without the two.
+tv_status tv_comm_device_begin(tv_comm *comm);
+tv_status tv_comm_device_end(tv_comm *comm);
 // Local. Returns when everything queued on `stream` is done. TV_COMM when NCCL reports an error, or when it is not done
 // in time because another rank is missing; then what was queued is abandoned.
 tv_status tv_comm_device_wait(tv_comm *comm, void *stream);

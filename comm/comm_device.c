@@ -22,6 +22,12 @@ static tv_status host_all_gather(tv_comm *comm, void *data, int64_t block_bytes,
     return comm->ops->all_gather(comm, data, block_bytes);
 }
 
+static tv_status host_mark(tv_comm *comm)
+{
+    (void)comm;
+    return TV_OK;
+}
+
 static tv_status host_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *stream)
 {
     int beyond = 0;
@@ -46,6 +52,8 @@ const tv_comm_device_ops tv_comm_host_device_ops = {
     .sum = host_sum,
     .reduce_scatter = host_reduce_scatter,
     .all_gather = host_all_gather,
+    .begin = host_mark,
+    .end = host_mark,
     .shift_lanes = host_shift_lanes,
     .wait = host_wait,
 };
@@ -142,6 +150,16 @@ tv_status tv_comm_device_all_gather_bytes(tv_comm *comm, void *data, size_t bloc
 tv_status tv_comm_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *stream)
 {
     return shift->count == 0 ? TV_OK : tv_comm_leave(comm, comm->device->shift_lanes(comm, shift, stream));
+}
+
+tv_status tv_comm_device_begin(tv_comm *comm)
+{
+    return comm->broken ? TV_OK : tv_comm_leave(comm, comm->device->begin(comm));
+}
+
+tv_status tv_comm_device_end(tv_comm *comm)
+{
+    return comm->broken ? TV_OK : tv_comm_leave(comm, comm->device->end(comm));
 }
 
 tv_status tv_comm_device_wait(tv_comm *comm, void *stream)

@@ -33,6 +33,8 @@ typedef struct tv_comm_device_ops {
     tv_status (*sum)(tv_comm *comm, void *data, int64_t count, tv_comm_item item, void *stream);
     tv_status (*reduce_scatter)(tv_comm *comm, void *data, int64_t block, tv_comm_item item, void *stream);
     tv_status (*all_gather)(tv_comm *comm, void *data, int64_t block_bytes, void *stream);
+    tv_status (*begin)(tv_comm *comm);
+    tv_status (*end)(tv_comm *comm);
     tv_status (*shift_lanes)(tv_comm *comm, const tv_lane_shift *shift, void *stream);
     tv_status (*wait)(tv_comm *comm, void *stream); // brings comm->votes_beyond up to date
 } tv_comm_device_ops;

@@ -20,6 +20,7 @@
 typedef struct nccl_state {
     ncclComm_t comm; // NULL before the start and after an abort
     int *beyond;     // host memory that the GPU can write: a lane was out of range
+    int noting;      // between begin and end
 } nccl_state;
 
 // Where a rank computes.
@@ -47,6 +48,9 @@ static void pause_after(int64_t polls)
 
 static void abort_comm(nccl_state *state)
 {
+    if (state->noting)
+        ncclGroupEnd();
+    state->noting = 0;
     if (state->comm != NULL)
         ncclCommAbort(state->comm);
     state->comm = NULL;
@@ -106,6 +110,12 @@ static tv_status settle(const tv_comm *comm, double limit)
     }
 }
 
+// Behind every collective.
+static tv_status settle_unless_noting(const tv_comm *comm)
+{
+    return state_of(comm)->noting ? TV_OK : settle(comm, comm->gpu_seconds);
+}
+
 static ncclDataType_t item_type(tv_comm_item item)
 {
     switch (item) {
@@ -120,7 +130,7 @@ static ncclDataType_t item_type(tv_comm_item item)
 static tv_status nccl_sum(tv_comm *comm, void *data, int64_t count, tv_comm_item item, void *stream)
 {
     NCCL_TRY(comm, ncclAllReduce, data, data, (size_t)count, item_type(item), ncclSum, state_of(comm)->comm, stream);
-    return settle(comm, comm->gpu_seconds);
+    return settle_unless_noting(comm);
 }
 
 // In place: NCCL leaves the result in the rank's own block.
@@ -129,13 +139,27 @@ static tv_status nccl_reduce_scatter(tv_comm *comm, void *data, int64_t block, t
     char *mine = (char *)data + comm->rank * block * tv_comm_item_bytes(item);
     NCCL_TRY(comm, ncclReduceScatter, data, mine, (size_t)block, item_type(item), ncclSum, state_of(comm)->comm,
              stream);
-    return settle(comm, comm->gpu_seconds);
+    return settle_unless_noting(comm);
 }
 
 static tv_status nccl_all_gather(tv_comm *comm, void *data, int64_t block_bytes, void *stream)
 {
     const char *mine = (const char *)data + comm->rank * block_bytes;
     NCCL_TRY(comm, ncclAllGather, mine, data, (size_t)block_bytes, ncclUint8, state_of(comm)->comm, stream);
+    return settle_unless_noting(comm);
+}
+
+static tv_status nccl_begin(tv_comm *comm)
+{
+    NCCL_TRY(comm, ncclGroupStart);
+    state_of(comm)->noting = 1;
+    return TV_OK;
+}
+
+static tv_status nccl_end(tv_comm *comm)
+{
+    state_of(comm)->noting = 0;
+    NCCL_TRY(comm, ncclGroupEnd);
     return settle(comm, comm->gpu_seconds);
 }
 
@@ -191,6 +215,8 @@ static const tv_comm_device_ops nccl_ops = {
     .sum = nccl_sum,
     .reduce_scatter = nccl_reduce_scatter,
     .all_gather = nccl_all_gather,
+    .begin = nccl_begin,
+    .end = nccl_end,
     .shift_lanes = nccl_shift_lanes,
     .wait = nccl_wait,
 };

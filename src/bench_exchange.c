@@ -8,7 +8,8 @@
 enum { ROUNDS = 11, MOST_VOTE = 100, SEED_ITEMS = 1 << 22 };
 #define ITEMS_GPU ((int64_t)1000000000)
 #define ITEMS_HOST ((int64_t)1 << 24)
-#define GROUP 32 // weights that share an exponent, in the sharded form
+#define TENSORS 256 // of the contestant with many
+#define GROUP 32    // weights that share an exponent, in the sharded form
 
 typedef struct exchange_bench {
     tv_comm *comm;
@@ -20,9 +21,9 @@ typedef struct exchange_bench {
 
 typedef tv_status exchange_run(const exchange_bench *b);
 
-static tv_votes votes_of(const exchange_bench *b, int bits)
+static tv_votes votes_of(const exchange_bench *b, int bits, int64_t items)
 {
-    return (tv_votes){b->buffer, bits, bits == 8 ? INT8_MAX : MOST_VOTE * tv_comm_size(b->comm), NULL};
+    return (tv_votes){b->buffer, bits, bits == 8 ? INT8_MAX : MOST_VOTE * tv_comm_size(b->comm), items};
 }
 
 static tv_status sum_words(const exchange_bench *b)
@@ -33,8 +34,19 @@ static tv_status sum_words(const exchange_bench *b)
 
 static tv_status sum_votes(const exchange_bench *b, int bits)
 {
-    tv_votes votes = votes_of(b, bits);
-    TV_TRY(tv_vote_sum(b->comm, &votes, b->items));
+    tv_votes votes = votes_of(b, bits, b->items);
+    TV_TRY(tv_vote_sum(b->comm, &votes, 1, NULL));
+    return tv_vote_finish(b->comm, NULL);
+}
+
+// As many votes, in as many buffers as a model has tensors.
+static tv_status sum_many_votes8(const exchange_bench *b)
+{
+    tv_votes votes[TENSORS];
+    int64_t items = b->items / TENSORS;
+    for (int64_t i = 0; i < TENSORS; i++)
+        votes[i] = (tv_votes){(int8_t *)b->buffer + i * items, 8, INT8_MAX, items};
+    TV_TRY(tv_vote_sum(b->comm, votes, TENSORS, NULL));
     return tv_vote_finish(b->comm, NULL);
 }
 
@@ -45,9 +57,9 @@ static tv_status sum_votes16(const exchange_bench *b) { return sum_votes(b, 16);
 // As the trainer does it, less the ballot between the two.
 static tv_status share_votes(const exchange_bench *b, int bits)
 {
-    tv_votes votes = votes_of(b, bits);
     int64_t block = b->items / tv_comm_size(b->comm);
-    TV_TRY(tv_vote_scatter(b->comm, &votes, block));
+    tv_votes votes = votes_of(b, bits, block);
+    TV_TRY(tv_vote_scatter(b->comm, &votes, 1, NULL));
     TV_TRY(tv_vote_finish(b->comm, NULL));
     TV_TRY(tv_comm_device_all_gather_bytes(b->comm, b->buffer, (size_t)(block / 5), TV_WIRE_STATE, NULL));
     TV_TRY(tv_comm_device_all_gather_bytes(b->comm, b->buffer, (size_t)(block / GROUP), TV_WIRE_STATE, NULL));
@@ -67,6 +79,7 @@ static const struct {
 } contestants[] = {
     {"sum of 32-bit words, as many bytes as 8-bit votes", sum_words, 2.0},
     {"8-bit votes, allreduce", sum_votes8, 2.0},
+    {"8-bit votes of 256 tensors, allreduce", sum_many_votes8, 2.0},
     {"16-bit votes, allreduce", sum_votes16, 4.0},
     {"8-bit votes, sharded", share_votes8, 1.0 + 1.0 / 5 + 1.0 / GROUP},
     {"16-bit votes, sharded", share_votes16, 2.0 + 1.0 / 5 + 1.0 / GROUP},

@@ -14,25 +14,29 @@
 typedef struct head_view {
     int64_t first, heads, width, context;
     float inv_sqrt;
+    bool wide; // rows may be read 16 bytes at a time
 } head_view;
 
-__device__ static head_view head_at(int64_t heads, int64_t width, int64_t context)
+__device__ static head_view head_at(int64_t heads, int64_t width, int64_t context, bool wide)
 {
     int64_t window = blockIdx.x / heads, head = blockIdx.x % heads;
-    head_view v = {window * context * heads + head, heads, width, context, 1.0f / sqrtf((float)width)};
+    head_view v = {window * context * heads + head, heads, width, context, 1.0f / sqrtf((float)width), wide};
     return v;
 }
 
 __device__ static inline int64_t item(const head_view &v, int64_t i) { return v.first + i * v.heads; }
 
-__device__ static int dot(const int8_t *a, const int8_t *b, int64_t width)
+// Every lane of a warp reads another row, so the loads count, not the bytes: the wider, the fewer.
+__device__ static int dot(const head_view &v, const int8_t *a, const int8_t *b)
 {
     int sum = 0;
-    if (width % 4 == 0) {
-        for (int64_t c = 0; c < width; c += 4)
-            sum = __dp4a(*(const int *)(a + c), *(const int *)(b + c), sum);
+    if (v.wide) {
+        for (int64_t c = 0; c < v.width; c += 16) {
+            int4 x = *(const int4 *)(a + c), y = *(const int4 *)(b + c);
+            sum = __dp4a(x.w, y.w, __dp4a(x.z, y.z, __dp4a(x.y, y.y, __dp4a(x.x, y.x, sum))));
+        }
     } else {
-        for (int64_t c = 0; c < width; c++)
+        for (int64_t c = 0; c < v.width; c++)
             sum += (int)a[c] * b[c];
     }
     return sum;
@@ -64,7 +68,7 @@ __device__ static void forward_query(const tv_attention_args &a, const head_view
     float c = a.q_scale[qi] * v.inv_sqrt, top = tv_bits_float(0xFF800000u), sum = 0.0f, acc[CHAINS] = {0};
     for (int64_t j = lane; j <= i; j += TV_WARP) {
         int64_t kj = item(v, j);
-        e[j] = (float)dot(a.q + qi * v.width, a.k + kj * v.width, v.width) * (c * a.k_scale[kj]);
+        e[j] = (float)dot(v, a.q + qi * v.width, a.k + kj * v.width) * (c * a.k_scale[kj]);
         top = e[j] > top ? e[j] : top;
     }
     top = tv_warp_max_float(top) + 0.0f;
@@ -86,13 +90,19 @@ __device__ static void forward_query(const tv_attention_args &a, const head_view
         a.norm[qi] = sum;
 }
 
-__global__ static void attention_kernel(tv_attention_args a)
+__global__ static void attention_kernel(tv_attention_args a, bool wide)
 {
     extern __shared__ float rows[];
-    head_view v = head_at(a.heads, a.width, a.context);
+    head_view v = head_at(a.heads, a.width, a.context, wide);
     int warps = blockDim.x / TV_WARP, warp = threadIdx.x / TV_WARP;
     for (int64_t i = warp; i < a.context; i += warps)
         forward_query(a, v, i, rows + warp * a.context);
+}
+
+// Rows of 16-byte pieces that start on 16-byte borders.
+static bool is_wide(int64_t width, const void *a, const void *b, const void *c, const void *d)
+{
+    return width % 16 == 0 && (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d) & 15) == 0;
 }
 
 // Warps of a block so that their rows fit into shared memory; 0 when not even one does.
@@ -122,7 +132,7 @@ extern "C" tv_status attention_cuda(const tv_attention_args *a, void *stream)
     size_t bytes = (size_t)warps * (size_t)a->context * sizeof(float);
     TV_CUDA_TRY(cudaFuncSetAttribute(attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
     attention_kernel<<<(unsigned)(a->tokens / a->context * a->heads), warps * TV_WARP, bytes, tv_cuda_stream(stream)>>>(
-        *a);
+        *a, is_wide(a->width, a->q, a->k, NULL, NULL));
     TV_CUDA_LAUNCHED("attention");
 }
 
@@ -134,10 +144,10 @@ typedef struct pair_weights {
 __device__ static pair_weights weigh(const tv_attention_backward_args &a, const head_view &v, int64_t qi, int64_t kj)
 {
     float c = a.q_scale[qi] * v.inv_sqrt;
-    float score = (float)dot(a.q + qi * v.width, a.k + kj * v.width, v.width) * (c * a.k_scale[kj]);
+    float score = (float)dot(v, a.q + qi * v.width, a.k + kj * v.width) * (c * a.k_scale[kj]);
     pair_weights w;
     w.p = tv_exp(score - a.top[qi]) * (1.0f / a.norm[qi]);
-    w.dp = (float)dot(a.g + qi * v.width, a.v + kj * v.width, v.width) * (a.g_scale[qi] * a.v_scale[kj]);
+    w.dp = (float)dot(v, a.g + qi * v.width, a.v + kj * v.width) * (a.g_scale[qi] * a.v_scale[kj]);
     return w;
 }
 
@@ -185,10 +195,10 @@ __device__ static void backward_key(const tv_attention_backward_args &a, const h
     store_chains(dv, 1.0f, a.dv + kj * v.width, v.width);
 }
 
-__global__ static void attention_backward_kernel(tv_attention_backward_args a)
+__global__ static void attention_backward_kernel(tv_attention_backward_args a, bool wide)
 {
     extern __shared__ float delta[];
-    head_view v = head_at(a.heads, a.width, a.context);
+    head_view v = head_at(a.heads, a.width, a.context, wide);
     int warps = blockDim.x / TV_WARP, warp = threadIdx.x / TV_WARP;
     for (int64_t i = warp; i < a.context; i += warps)
         backward_query(a, v, i, delta);
@@ -206,6 +216,6 @@ extern "C" tv_status attention_backward_cuda(const tv_attention_backward_args *a
     TV_CUDA_TRY(
         cudaFuncSetAttribute(attention_backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
     attention_backward_kernel<<<(unsigned)(a->tokens / a->context * a->heads), WARPS * TV_WARP, bytes,
-                                tv_cuda_stream(stream)>>>(*a);
+                                tv_cuda_stream(stream)>>>(*a, is_wide(a->width, a->q, a->k, a->v, a->g));
     TV_CUDA_LAUNCHED("attention_backward");
 }

@@ -1,17 +1,23 @@
 // The integer product of Hopper: acc[i, j] = sum_r A[i, r] B[j, r], both operands K-major, with an epilogue of choice.
 //
 // A cluster of two blocks makes a tile of 256 rows x WIDTH columns (128 rows a block); both need the same rows of B, so each loads one
-// half of them for both. A block has three warpgroups: one thread of the first keeps STAGES steps of 128 bytes of K under way, the other two
-// multiply 64 rows x WIDTH columns each and run the epilogue on their registers, while the next tile's first steps arrive.
-// Blocks stay and take tiles in turn. Edges: the copy engine brings zeros, the epilogue masks its stores.
+// half of them for both. A block has three warpgroups: one thread of the first keeps the stages, steps of 128 bytes of K, filled; the
+// other two multiply 64 rows x WIDTH columns each and run the epilogue on their registers. Blocks stay and take tiles in turn.
+// Edges: the copy engine brings zeros, the epilogue masks its stores.
 //
-// Sums of a thread: acc[4 j + 2 h + e] belongs to row `place.row` + 8 h and column `place.col` + 8 j + 2 (lane mod 4) + e.
+// The sums fill the registers, so a tile cannot begin before the one before is stored, and storing is slow (32 bytes a cycle). So the last
+// steps, as many as there are stages, are done for the left half of the columns first: it is stored while the right half is multiplied.
 //
-// An epilogue is a struct with
-//   args                                what the kernel gets for it
-//   early, load(args, place)            values of the tile that are fetched before its product starts
-//   store(args, early, place, acc)      the rest; all 128 threads call it
-//   scratch_bytes                       shared memory of one warpgroup, a multiple of 16
+// Sums of a thread, of one half: sums[4 j + 2 h + e] belongs to row `place.row` + 8 h, column `place.col` + 8 j + 2 (lane mod 4) + e.
+//
+// An epilogue for tiles of WIDTH columns is a struct with
+//   args                          what the kernel gets for it
+//   early, load(args, place)      values of the tile that are fetched before its product starts
+//   ready(args, early, place)     what the warpgroup prepares during the last steps
+//   old, fetch(args, place)       values of one half that are fetched before its sums are complete
+//   store(args, early, place, right, old, sums)   one half, which begins `right` columns from the tile's left edge
+//   scratch_bytes                 shared memory of one warpgroup, a multiple of 16
+// All 128 threads call these.
 #ifndef TV_KERNELS_GEMM_HOPPER_CUH
 #define TV_KERNELS_GEMM_HOPPER_CUH
 
@@ -19,7 +25,7 @@
 
 #define TV_HOPPER_CLUSTER 2
 #define TV_HOPPER_ROWS 128 // of a block
-#define TV_HOPPER_STEP 128 // bytes of K
+#define TV_HOPPER_STEP 128 // bytes of K, a row of a stage
 #define TV_HOPPER_STAGE_BYTES_ALL 196608
 #define TV_HOPPER_THREADS 384
 #define TV_HOPPER_WARPGROUP 128
@@ -45,27 +51,18 @@ template <class ARGS> struct tv_hopper_job {
     ARGS args;
 };
 
-// Where a thread's sums lie in the output, and what its warpgroup may use.
+// Where a thread's sums of one half of a tile lie in the output, and what its warpgroup may use.
 struct tv_hopper_place {
-    int64_t row, col;  // of acc[0], without the lane's column
-    int thread;        // in the warpgroup
-    int named_barrier; // of the warpgroup
+    int64_t row, col; // of sums[0], without the lane's column
+    int thread;       // in the warpgroup
+    int group;        // 0 or 1: which of the two warpgroups
     void *scratch;
 };
 
-// Fetch the warpgroup's part of an output [rows, cols] of ITEM bytes each into L2, so that adding to it does not wait for memory.
-template <int WIDTH, int ITEM>
-__device__ static inline void tv_hopper_prefetch(const void *out, int64_t rows, int64_t cols, const tv_hopper_place &p)
+// Whether no element of this thread's warp is beyond the edge of an output [rows, cols].
+template <int COLS> __device__ static inline bool tv_hopper_inside(int64_t rows, int64_t cols, const tv_hopper_place &p)
 {
-    constexpr int line = 128, lines = WIDTH * ITEM / line; // of a row
-    int64_t row0 = p.row - p.thread / TV_WARP * 16 - p.thread % TV_WARP / 4;
-#pragma unroll
-    for (int i = 0; i < 64 * lines / TV_HOPPER_WARPGROUP; i++) {
-        int at = i * TV_HOPPER_WARPGROUP + p.thread;
-        int64_t row = row0 + at / lines, col = p.col + at % lines * (line / ITEM);
-        if (row < rows && col < cols)
-            asm volatile("prefetch.global.L2 [%0];" ::"l"((const char *)out + (row * cols + col) * ITEM));
-    }
+    return p.col + COLS <= cols && p.row - p.thread % TV_WARP / 4 + 16 <= rows;
 }
 
 struct tv_hopper_tile {
@@ -124,39 +121,91 @@ __device__ static inline void tv_hopper_release(uint64_t *empty)
         tv_barrier_arrive(empty, lane);
 }
 
-// A warpgroup's sums of one tile.
+// What a warpgroup needs to read stages: descriptors of its rows of A and of B in stage 0, and the barriers.
+struct tv_hopper_reader {
+    uint64_t a, b, *full, *empty;
+    tv_hopper_ring ring;
+};
+
+// Wait for stage `slot` and return by how much it moves the descriptors.
+template <class LAYOUT> __device__ static inline int tv_hopper_enter(const tv_hopper_reader &r)
+{
+    tv_barrier_wait(&r.full[r.ring.slot], r.ring.parity);
+    return r.ring.slot * (LAYOUT::stage_bytes >> 4);
+}
+
+// Sums of the first `steps` steps; the last one's products may still run, and its stage is still in use.
 template <class LAYOUT, int COUNT>
-__device__ static inline void tv_hopper_sum(int32_t (&acc)[COUNT], int steps, uint64_t a0, uint64_t b0, uint64_t *full, uint64_t *empty,
-                                            tv_hopper_ring &ring)
+__device__ static inline void tv_hopper_sum(int32_t (&left)[COUNT], int32_t (&right)[COUNT], int steps, tv_hopper_reader &r)
 {
     int before = 0; // slot of the step before
     for (int k = 0; k < steps; k++) {
-        uint64_t a = a0 + ring.slot * (LAYOUT::stage_bytes >> 4), b = b0 + ring.slot * (LAYOUT::stage_bytes >> 4);
-        tv_barrier_wait(&full[ring.slot], ring.parity);
+        int stage = tv_hopper_enter<LAYOUT>(r);
         tv_wgmma_begin();
 #pragma unroll
         for (int i = 0; i < TV_HOPPER_STEP / 32; i++)
-            tv_wgmma(acc, a + 2 * i, b + 2 * i, k | i);
+            tv_wgmma(left, right, r.a + stage + 2 * i, r.b + stage + 2 * i, k | i);
         tv_wgmma_commit();
         tv_wgmma_wait<1>();
         if (k > 0)
-            tv_hopper_release(&empty[before]);
-        before = ring.slot;
-        tv_hopper_next<LAYOUT::stages>(ring);
+            tv_hopper_release(&r.empty[before]);
+        before = r.ring.slot;
+        tv_hopper_next<LAYOUT::stages>(r.ring);
     }
-    tv_wgmma_wait<0>();
-    tv_wgmma_settle(acc);
-    tv_hopper_release(&empty[before]);
 }
 
-// A warpgroup: sum and store tile after tile.
+// One half of the products of the `tail` steps from r.ring on; the ring stays.
+template <class LAYOUT, int COUNT>
+__device__ static inline void tv_hopper_tail(int32_t (&sums)[COUNT], int done, int tail, uint64_t b, tv_hopper_reader r)
+{
+    tv_wgmma_begin();
+    for (int k = 0; k < tail; k++) {
+        int stage = tv_hopper_enter<LAYOUT>(r);
+#pragma unroll
+        for (int i = 0; i < TV_HOPPER_STEP / 32; i++)
+            tv_wgmma_half(sums, r.a + stage + 2 * i, b + stage + 2 * i, done | k | i);
+        tv_hopper_next<LAYOUT::stages>(r.ring);
+    }
+    tv_wgmma_commit();
+}
+
+// One tile of a warpgroup.
+template <class EPILOGUE, int WIDTH, class LAYOUT>
+__device__ static inline void tv_hopper_multiply(const typename EPILOGUE::args &args, int steps, tv_hopper_place place, tv_hopper_reader &r)
+{
+    int32_t left[WIDTH / 4], right[WIDTH / 4];
+    int tail = steps < LAYOUT::stages ? steps : LAYOUT::stages, done = steps - tail;
+    typename EPILOGUE::early early = EPILOGUE::load(args, place);
+    tv_hopper_sum<LAYOUT>(left, right, done, r);
+    tv_hopper_tail<LAYOUT>(left, done, tail, r.b, r);
+    tv_wgmma_wait<1>();
+    if (done > 0)
+        tv_hopper_release(&r.empty[r.ring.slot == 0 ? LAYOUT::stages - 1 : r.ring.slot - 1]);
+    tv_hopper_tail<LAYOUT>(right, done, tail, r.b + (WIDTH / 2 * TV_HOPPER_STEP >> 4), r);
+    EPILOGUE::ready(args, early, place);
+    typename EPILOGUE::old old = EPILOGUE::fetch(args, place);
+    tv_wgmma_wait<1>();
+    tv_wgmma_settle(left);
+    EPILOGUE::store(args, early, place, 0, old, left);
+    place.col += WIDTH / 2;
+    old = EPILOGUE::fetch(args, place);
+    tv_wgmma_wait<0>();
+    tv_wgmma_settle(right);
+    for (int k = 0; k < tail; k++) {
+        tv_hopper_release(&r.empty[r.ring.slot]);
+        tv_hopper_next<LAYOUT::stages>(r.ring);
+    }
+    EPILOGUE::store(args, early, place, WIDTH / 2, old, right);
+}
+
+// A warpgroup: tile after tile.
 template <class EPILOGUE, int WIDTH, class LAYOUT, class JOB>
 __device__ static void tv_hopper_consume(const JOB &job, uint8_t *shared, uint64_t *full, uint64_t *empty)
 {
     int group = threadIdx.x / TV_HOPPER_WARPGROUP - 1, thread = threadIdx.x % TV_HOPPER_WARPGROUP;
     int tiles = job.tiles_m * job.tiles_n, rank = tv_cluster_rank();
-    uint64_t a0 = tv_wgmma_operand(shared + group * 64 * TV_HOPPER_STEP), b0 = tv_wgmma_operand(shared + LAYOUT::a_bytes);
-    tv_hopper_ring ring = {0, 0};
+    tv_hopper_reader reader = {tv_wgmma_operand(shared + group * 64 * TV_HOPPER_STEP),
+                               tv_wgmma_operand(shared + LAYOUT::a_bytes), full, empty, {0, 0}};
     for (int t = blockIdx.x / TV_HOPPER_CLUSTER; t < tiles; t += gridDim.x / TV_HOPPER_CLUSTER) {
         tv_hopper_tile tile = tv_hopper_tile_at(t, job.tiles_m, job.tiles_n);
         tv_hopper_place place;
@@ -164,12 +213,9 @@ __device__ static void tv_hopper_consume(const JOB &job, uint8_t *shared, uint64
                     thread % TV_WARP / 4;
         place.col = (int64_t)tile.n * WIDTH;
         place.thread = thread;
-        place.named_barrier = 1 + group;
+        place.group = group;
         place.scratch = shared + LAYOUT::scratch + group * EPILOGUE::scratch_bytes;
-        typename EPILOGUE::early early = EPILOGUE::load(job.args, place);
-        int32_t acc[WIDTH / 2];
-        tv_hopper_sum<LAYOUT>(acc, job.steps, a0, b0, full, empty, ring);
-        EPILOGUE::store(job.args, early, place, acc);
+        tv_hopper_multiply<EPILOGUE, WIDTH, LAYOUT>(job.args, job.steps, place, reader);
     }
 }
 

@@ -28,22 +28,14 @@ template <int WIDTH> struct tv_hopper_squares {
     __device__ float *share_rx(const tv_gemm_vote_args &a, const tv_hopper_place &p) const
     {
         float *rx = (float *)p.scratch;
-        tv_warpgroup_sync(p.named_barrier); // the tile before is done with it
+        tv_warpgroup_sync(1 + p.group); // the tile before is done with it
 #pragma unroll
         for (int i = 0; i < WIDTH / TV_HOPPER_WARPGROUP; i++)
             rx[i * TV_HOPPER_WARPGROUP + p.thread] = sqrtf((float)x[i] / (float)a.tokens);
-        tv_warpgroup_sync(p.named_barrier);
+        tv_warpgroup_sync(1 + p.group);
         return rx;
     }
 };
-
-// Two signed bytes of `bytes` as two int16: 0 and 1, or 2 and 3.
-__device__ static inline uint32_t tv_hopper_widen(uint32_t bytes, bool upper)
-{
-    uint32_t out; // a selector of 8 + i repeats the sign of byte i
-    asm("prmt.b32 %0, %1, 0, %2;" : "=r"(out) : "r"(bytes), "r"(upper ? 0xB3A2 : 0x9180));
-    return out;
-}
 
 // Eight votes beside each other in the int8 or int16 array, as words.
 template <int BITS> struct tv_hopper_votes {
@@ -65,10 +57,20 @@ template <int BITS> struct tv_hopper_votes {
         else
             *(uint4 *)((int16_t *)votes + element) = *(const uint4 *)word;
     }
-    // Subtract eight bytes of 0 .. 127 each. The top bit of every item is kept out of the difference, so that nothing is borrowed.
-    __device__ void less(uint32_t low, uint32_t high)
+    // Top bit of every item; it is kept out of sums and differences, so that nothing is carried from item to item.
+    static constexpr uint32_t top = BITS == 8 ? 0x80808080u : 0x80008000u;
+
+    // Subtract `by`, 0 .. 127, from each vote: what is added then need not be negative.
+    __device__ void lower(uint32_t by)
     {
-        const uint32_t top = BITS == 8 ? 0x80808080u : 0x80008000u;
+        uint32_t each = by * (BITS == 8 ? 0x01010101u : 0x00010001u);
+#pragma unroll
+        for (int i = 0; i < BITS / 4; i++)
+            word[i] = ((word[i] | top) - each) ^ (~word[i] & top);
+    }
+    // Add eight bytes of 0 .. 127.
+    __device__ void add(uint32_t low, uint32_t high)
+    {
         uint32_t by[4] = {low, high, 0, 0};
         if (BITS == 16) {
             by[0] = __byte_perm(low, 0, 0x4140), by[1] = __byte_perm(low, 0, 0x4342);
@@ -76,20 +78,7 @@ template <int BITS> struct tv_hopper_votes {
         }
 #pragma unroll
         for (int i = 0; i < BITS / 4; i++)
-            word[i] = ((word[i] | top) - by[i]) ^ (~word[i] & top);
-    }
-    // Add eight int8 votes.
-    __device__ void add(uint32_t low, uint32_t high)
-    {
-        if (BITS == 8) {
-            word[0] = __vadd4(word[0], low);
-            word[1] = __vadd4(word[1], high);
-        } else { // each byte with its sign as a second byte
-            word[0] = __vadd2(word[0], tv_hopper_widen(low, false));
-            word[1] = __vadd2(word[1], tv_hopper_widen(low, true));
-            word[BITS / 4 - 2] = __vadd2(word[BITS / 4 - 2], tv_hopper_widen(high, false));
-            word[BITS / 4 - 1] = __vadd2(word[BITS / 4 - 1], tv_hopper_widen(high, true));
-        }
+            word[i] = ((word[i] & ~top) + by[i]) ^ (word[i] & top);
     }
 };
 
@@ -130,21 +119,22 @@ __device__ static inline float tv_hopper_exceeds(float f, float steep_threshold)
     return out;
 }
 
-// 1 - vote of two sums, as bytes 0 and 1 of the word. Bytes 2 and 3 are no use.
-__device__ static inline uint32_t tv_hopper_no_votes(int32_t sum0, int32_t sum1, float steep0, float steep1)
+// 1 + vote of two sums, as bytes 0 and 1 of the word. Bytes 2 and 3 are no use.
+__device__ static inline uint32_t tv_hopper_two_votes(int32_t sum0, int32_t sum1, float steep0, float steep1)
 {
     const float bytes = 0x1p23f + 0x1p22f + 0x0101; // from here a unit is the last bit
     float f0 = (float)sum0, f1 = (float)sum1;
     float vote0 = tv_hopper_exceeds(f0, steep0) - tv_hopper_exceeds(-f0, steep0);
     float vote1 = tv_hopper_exceeds(f1, steep1) - tv_hopper_exceeds(-f1, steep1);
-    return tv_float_bits(fmaf(vote1, -256.0f, bytes - vote0));
+    return tv_float_bits(fmaf(vote1, 256.0f, bytes + vote0));
 }
 
 template <int WIDTH, int BITS> struct tv_hopper_vote {
     typedef tv_gemm_vote_args args;
     typedef tv_hopper_squares<WIDTH> early;
     static constexpr int scratch_bytes = WIDTH * (int)sizeof(float);
-    static constexpr int blocks = WIDTH / 32;
+    static constexpr int blocks = WIDTH / 32;                     // of columns
+    static constexpr int batch = BITS == 8 ? blocks : blocks / 2; // whose votes are fetched together
 
     __device__ static early load(const args &a, const tv_hopper_place &p)
     {
@@ -152,41 +142,46 @@ template <int WIDTH, int BITS> struct tv_hopper_vote {
         return early::load(a, p);
     }
 
-    // The votes of 32 columns of the thread's row h, subtracted from those in `votes` with their sign turned.
-    __device__ static void count(tv_hopper_votes<BITS> &votes, const int32_t *sums, const float2 rx[4], float steep,
+    // Add the votes of one row in 32 columns to `votes`, which are lowered by 1. rx: of this lane's columns.
+    __device__ static void count(tv_hopper_votes<BITS> &votes, const int32_t *sums, const float *rx, float steep,
                                  const tv_hopper_gather &gather)
     {
         uint32_t bytes[4];
 #pragma unroll
-        for (int j = 0; j < 4; j++)
-            bytes[j] = tv_hopper_no_votes(sums[4 * j], sums[4 * j + 1], steep * rx[j].x, steep * rx[j].y);
+        for (int j = 0; j < 4; j++) {
+            float2 pair = *(const float2 *)(rx + 8 * j);
+            bytes[j] = tv_hopper_two_votes(sums[4 * j], sums[4 * j + 1], steep * pair.x, steep * pair.y);
+        }
         uint32_t low = __byte_perm(bytes[0], bytes[1], 0x5410), high = __byte_perm(bytes[2], bytes[3], 0x5410);
         gather(&low, &high);
-        votes.less(low, high);
+        votes.add(low, high);
     }
 
     template <bool WHOLE>
-    __device__ static void write(const args &a, const float steep[2], int64_t row, int64_t col, const float *rx,
+    __device__ static void write(const args &a, const float steep[2], const tv_hopper_place &p, const float *rx,
                                  const int32_t (&acc)[WIDTH / 2])
     {
         tv_hopper_gather gather;
-        tv_hopper_votes<BITS> votes[blocks][2];
-        int64_t element = row * a.k + col, down = 8 * a.k, room[2] = {row < a.n ? a.k - col : 0, row + 8 < a.n ? a.k - col : 0};
+        int64_t col = p.col + p.thread % 4 * 8, element = p.row * a.k + col, down = 8 * a.k;
+        int64_t room[2] = {p.row < a.n ? a.k - col : 0, p.row + 8 < a.n ? a.k - col : 0};
 #pragma unroll
-        for (int i = 0; i < 2 * blocks; i++)
-            if (WHOLE || 32 * (i / 2) < room[i % 2])
-                votes[i / 2][i % 2] = tv_hopper_votes<BITS>::load(a.votes, element + i % 2 * down + 32 * (i / 2));
+        for (int first = 0; first < blocks; first += batch) {
+            tv_hopper_votes<BITS> votes[batch][2] = {};
 #pragma unroll
-        for (int b = 0; b < blocks; b++) {
-            float2 at[4];
+            for (int i = 0; i < 2 * batch; i++) {
+                int right = 32 * (first + i / 2), h = i % 2;
+                if (WHOLE || right < room[h])
+                    votes[i / 2][h] = tv_hopper_votes<BITS>::load(a.votes, element + h * down + right);
+                votes[i / 2][h].lower(1);
+            }
+            if (first == 0)
+                tv_hopper_await_turn(p);
 #pragma unroll
-            for (int j = 0; j < 4; j++)
-                at[j] = *(const float2 *)(rx + 32 * b + 8 * j);
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                count(votes[b][h], acc + 16 * b + 2 * h, at, steep[h], gather);
-                if (WHOLE || 32 * b < room[h])
-                    votes[b][h].store(a.votes, element + h * down + 32 * b);
+            for (int i = 0; i < 2 * batch; i++) {
+                int right = 32 * (first + i / 2), h = i % 2;
+                count(votes[i / 2][h], acc + right / 2 + 2 * h, rx + right, steep[h], gather);
+                if (WHOLE || right < room[h])
+                    votes[i / 2][h].store(a.votes, element + h * down + right);
             }
         }
     }
@@ -200,12 +195,10 @@ template <int WIDTH, int BITS> struct tv_hopper_vote {
             float test = a.rule.tau * sqrtf((float)e.g[h]);
             steep[h] = (test < 0.0f ? 0.0f : test) * TV_HOPPER_STEEP; // at 0 every sum but 0 votes, as below 0
         }
-        int64_t col = p.col + p.thread % 4 * 8;
-        bool whole = p.col + WIDTH <= a.k && p.row - p.thread % TV_WARP / 4 + 16 <= a.n; // the same for all lanes of a warp
-        if (whole)
-            write<true>(a, steep, p.row, col, rx, acc);
+        if (tv_hopper_inside<WIDTH>(a.n, a.k, p))
+            write<true>(a, steep, p, rx, acc);
         else
-            write<false>(a, steep, p.row, col, rx, acc);
+            write<false>(a, steep, p, rx, acc);
     }
 };
 
@@ -260,16 +253,19 @@ template <int WIDTH> struct tv_hopper_vote_any {
         tv_rng_block draws = {{0, 0, 0, 0}};
         if (a.rule.levels > 1)
             draws = tv_rng_at(tv_vote_level_key(&a.rule), (uint64_t)element >> 3);
+        const int bias = 16; // above all levels
         uint32_t word[2] = {0, 0};
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             int v = vote(a, sums[i], root_g, rx[i], tv_rng_lane(draws, i));
-            word[i / 4] |= (uint32_t)(v & 0xFF) << (8 * (i % 4));
+            word[i / 4] |= (uint32_t)(v + bias) << (8 * (i % 4));
         }
         if (a.rule.vote_bits == 8) {
+            bytes.lower(bias);
             bytes.add(word[0], word[1]);
             bytes.store(a.votes, element);
         } else {
+            halves.lower(bias);
             halves.add(word[0], word[1]);
             halves.store(a.votes, element);
         }
@@ -281,6 +277,7 @@ template <int WIDTH> struct tv_hopper_vote_any {
         bool whole = a.k % 8 == 0 && ((uintptr_t)a.votes & 15) == 0;
         int lane = p.thread % TV_WARP;
         int64_t row0 = p.row - lane / 4; // of the warp
+        tv_hopper_await_turn(p);
         int32_t *sums = (int32_t *)((uint8_t *)p.scratch + rx_bytes) + p.thread / TV_WARP * 16 * 64;
 #pragma unroll
         for (int part = 0; part < WIDTH / 64; part++) {

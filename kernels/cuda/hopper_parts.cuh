@@ -126,31 +126,44 @@ template <int PENDING> __device__ static inline void tv_wgmma_wait(void)
 
 #define TV_R4(d, i) "+r"(d[i]), "+r"(d[(i) + 1]), "+r"(d[(i) + 2]), "+r"(d[(i) + 3])
 #define TV_R16(d, i) TV_R4(d, i), TV_R4(d, (i) + 4), TV_R4(d, (i) + 8), TV_R4(d, (i) + 12)
-#define TV_R64(d, i) TV_R16(d, i), TV_R16(d, (i) + 16), TV_R16(d, (i) + 32), TV_R16(d, (i) + 48)
-#define TV_NAMES_64                                                                                                    \
+#define TV_R32(d) TV_R16(d, 0), TV_R16(d, 16)
+#define TV_R64(d) TV_R32(d), TV_R16(d, 32), TV_R16(d, 48)
+#define TV_NAMES_32                                                                                                    \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "   \
-    "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, "   \
-    "%46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+    "%24, %25, %26, %27, %28, %29, %30, %31"
+#define TV_NAMES_64                                                                                                    \
+    TV_NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, "    \
+                "%51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define TV_NAMES_128                                                                                                   \
     TV_NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, "    \
                 "%83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, "    \
                 "%102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, "     \
                 "%118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define TV_WGMMA(shape, names, a, b, add)                                                                              \
+    "{\n.reg .pred p;\nsetp.ne.b32 p, " add ", 0;\n"                                                                   \
+    "wgmma.mma_async.sync.aligned." shape ".s32.s8.s8 {" names "}, " a ", " b ", p;\n}"
 
-// acc = A B^T (add 0) or acc + A B^T: 64 x 256 (128 sums a thread) or 64 x 128 (64 sums), 32 bytes of K.
-__device__ static inline void tv_wgmma(int32_t (&acc)[128], uint64_t a, uint64_t b, int add)
+// sums = A B^T (add 0) or sums + A B^T over 32 bytes of K: 64 rows of A x all columns, whose sums are in two arrays, a half each.
+__device__ static inline void tv_wgmma(int32_t (&left)[64], int32_t (&right)[64], uint64_t a, uint64_t b, int add)
 {
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.s8 {" TV_NAMES_128 "}, %128, %129, p;\n}"
-                 : TV_R64(acc, 0), TV_R64(acc, 64)
+    asm volatile(TV_WGMMA("m64n256k32", TV_NAMES_128, "%128", "%129", "%130")
+                 : TV_R64(left), TV_R64(right)
                  : "l"(a), "l"(b), "r"(add));
 }
-__device__ static inline void tv_wgmma(int32_t (&acc)[64], uint64_t a, uint64_t b, int add)
+__device__ static inline void tv_wgmma(int32_t (&left)[32], int32_t (&right)[32], uint64_t a, uint64_t b, int add)
 {
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" TV_NAMES_64 "}, %64, %65, p;\n}"
-                 : TV_R64(acc, 0)
+    asm volatile(TV_WGMMA("m64n128k32", TV_NAMES_64, "%64", "%65", "%66")
+                 : TV_R32(left), TV_R32(right)
                  : "l"(a), "l"(b), "r"(add));
+}
+// The same for one half alone; b: of its columns.
+__device__ static inline void tv_wgmma_half(int32_t (&sums)[64], uint64_t a, uint64_t b, int add)
+{
+    asm volatile(TV_WGMMA("m64n128k32", TV_NAMES_64, "%64", "%65", "%66") : TV_R64(sums) : "l"(a), "l"(b), "r"(add));
+}
+__device__ static inline void tv_wgmma_half(int32_t (&sums)[32], uint64_t a, uint64_t b, int add)
+{
+    asm volatile(TV_WGMMA("m64n64k32", TV_NAMES_32, "%32", "%33", "%34") : TV_R32(sums) : "l"(a), "l"(b), "r"(add));
 }
 
 // Behind the last wait: no use of the sums may move in front of it.

@@ -1,14 +1,21 @@
 // Quantisation of channels over a unit, written transposed: the operands of the vote product.
 //
-// A block owns CHANNELS neighbouring channels and all tokens. Pass 1: absmax a channel, threads striding over tokens. Pass 2: tiles of
-// TILE tokens x CHANNELS channels are quantised and turned through shared memory, so that reads run along channels and writes along tokens.
+// A block owns CHANNELS neighbouring channels and a slice of the tokens. Kernel 1: absmax a channel, threads striding over tokens;
+// the slices meet in an atomic maximum. Kernel 2: tiles of TILE tokens x CHANNELS channels are quantised and turned through shared
+// memory, so that reads run along channels and writes along tokens; the sums of squares are integers, so the order of their
+// atomic additions does not show.
 #include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/cuda_ops.h"
 
 #define CHANNELS 32
-#define ROWS 16  // threads (CHANNELS, ROWS)
-#define TILE 128 // tokens a tile
+#define ROWS 16                // threads (CHANNELS, ROWS)
+#define TILE 128               // tokens a tile
+#define SLICE 512              // tokens a block
+#define CHANNELS_MAX (1 << 18) // of one call
 #define TWO_DIGITS_MAX 16129.0f
+
+// absmax of each channel, as bits, between the two kernels of a call. Calls on one stream follow each other; on two they would share it.
+__device__ static uint32_t channel_top[CHANNELS_MAX];
 
 typedef struct channel_source {
     const float *x; // or NULL
@@ -23,20 +30,33 @@ __device__ static inline float value_at(const channel_source &s, int64_t t, int6
     return s.x ? s.x[i] : (float)s.q[i] * s.scale[t];
 }
 
-// absmax of channel c over all tokens, the same in every thread of the channel; 0 when unusable.
-__device__ static float channel_absmax(const channel_source &s, int64_t c, uint32_t (*top)[CHANNELS], int32_t *fault)
+__device__ static inline int64_t slice_end(const channel_source &s, int64_t first)
 {
+    return first + SLICE < s.tokens ? first + SLICE : s.tokens;
+}
+
+__global__ static void absmax_kernel(channel_source s)
+{
+    __shared__ uint32_t top[ROWS][CHANNELS];
+    int64_t c = (int64_t)blockIdx.x * CHANNELS + threadIdx.x, first = (int64_t)blockIdx.y * SLICE;
     uint32_t most = 0;
-    for (int64_t t = threadIdx.y; c < s.channels && t < s.tokens; t += ROWS) {
+    for (int64_t t = first + threadIdx.y; c < s.channels && t < slice_end(s, first); t += ROWS) {
         uint32_t bits = tv_float_bits(value_at(s, t, c)) & 0x7FFFFFFFu;
         most = bits > most ? bits : most;
     }
     top[threadIdx.y][threadIdx.x] = most;
     __syncthreads();
-    for (int r = 0; r < ROWS; r++)
+    if (threadIdx.y != 0 || c >= s.channels)
+        return;
+    for (int r = 1; r < ROWS; r++)
         most = top[r][threadIdx.x] > most ? top[r][threadIdx.x] : most;
-    __syncthreads();
-    return tv_usable_absmax(most, threadIdx.y == 0, fault);
+    atomicMax(channel_top + c, most);
+}
+
+// absmax of channel c over all tokens; 0 when unusable, which the channel's first thread tells.
+__device__ static inline float channel_absmax(const channel_source &s, int64_t c, int32_t *fault)
+{
+    return c < s.channels ? tv_usable_absmax(channel_top[c], threadIdx.y == 0 && blockIdx.y == 0, fault) : 0.0f;
 }
 
 // One tile of int8 values, turned: value (token, channel) of the tile goes to out[channel, token].
@@ -53,14 +73,13 @@ __device__ static void store_tile(int8_t (*tile)[TILE + 4], int64_t first_token,
 
 __global__ static void channels_kernel(channel_source s, int8_t *qt, int32_t *sumsq, int32_t *fault)
 {
-    __shared__ uint32_t top[ROWS][CHANNELS];
     __shared__ int32_t sums[ROWS][CHANNELS];
     __shared__ int8_t tile[CHANNELS][TILE + 4];
-    int64_t c0 = (int64_t)blockIdx.x * CHANNELS, c = c0 + threadIdx.x;
-    float absmax = channel_absmax(s, c, top, fault);
+    int64_t c0 = (int64_t)blockIdx.x * CHANNELS, c = c0 + threadIdx.x, first = (int64_t)blockIdx.y * SLICE;
+    float absmax = channel_absmax(s, c, fault);
     float inverse = absmax == 0.0f ? 0.0f : 127.0f / absmax;
     int32_t sum = 0;
-    for (int64_t t0 = 0; t0 < s.tokens; t0 += TILE) {
+    for (int64_t t0 = first; t0 < slice_end(s, first); t0 += TILE) {
         for (int r = threadIdx.y; r < TILE; r += ROWS) {
             int q = 0;
             if (absmax != 0.0f && c < s.channels && t0 + r < s.tokens)
@@ -77,8 +96,27 @@ __global__ static void channels_kernel(channel_source s, int8_t *qt, int32_t *su
     if (threadIdx.y == 0 && c < s.channels) {
         for (int r = 1; r < ROWS; r++)
             sum += sums[r][threadIdx.x];
-        sumsq[c] = sum;
+        atomicAdd(sumsq + c, sum);
     }
+}
+
+static dim3 slice_grid(const channel_source &s)
+{
+    return dim3(tv_cuda_blocks(s.channels, CHANNELS), tv_cuda_blocks(s.tokens, SLICE));
+}
+
+// The first kernel, and zeros where the second adds.
+static tv_status start(const channel_source &s, void *sumsq, size_t sum_bytes, void *stream)
+{
+    void *top = NULL;
+    if (s.channels > CHANNELS_MAX)
+        return TV_FAIL(TV_BACKEND, "%lld channels: the cuda backend quantises at most %d at once",
+                       (long long)s.channels, CHANNELS_MAX);
+    TV_CUDA_TRY(cudaGetSymbolAddress(&top, channel_top));
+    TV_CUDA_TRY(cudaMemsetAsync(top, 0, (size_t)s.channels * sizeof(uint32_t), tv_cuda_stream(stream)));
+    TV_CUDA_TRY(cudaMemsetAsync(sumsq, 0, (size_t)s.channels * sum_bytes, tv_cuda_stream(stream)));
+    absmax_kernel<<<slice_grid(s), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(s);
+    TV_CUDA_LAUNCHED("quantize_channels");
 }
 
 extern "C" tv_status quantize_channels_cuda(const tv_quantize_channels_args *a, void *stream)
@@ -86,22 +124,21 @@ extern "C" tv_status quantize_channels_cuda(const tv_quantize_channels_args *a, 
     if (!a->tokens || !a->channels)
         return TV_OK;
     channel_source s = {a->x, a->q, a->scale, a->tokens, a->channels};
-    channels_kernel<<<tv_cuda_blocks(a->channels, CHANNELS), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(
-        s, a->qt, a->sumsq, a->fault);
+    TV_TRY(start(s, a->sumsq, sizeof *a->sumsq, stream));
+    channels_kernel<<<slice_grid(s), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(s, a->qt, a->sumsq, a->fault);
     TV_CUDA_LAUNCHED("quantize_channels");
 }
 
 __global__ static void channels2_kernel(channel_source s, int8_t *hi_out, int8_t *lo_out, int64_t *sumsq,
                                         int32_t *fault)
 {
-    __shared__ uint32_t top[ROWS][CHANNELS];
     __shared__ int64_t sums[ROWS][CHANNELS];
     __shared__ int8_t tile_hi[CHANNELS][TILE + 4], tile_lo[CHANNELS][TILE + 4];
-    int64_t c0 = (int64_t)blockIdx.x * CHANNELS, c = c0 + threadIdx.x;
-    float absmax = channel_absmax(s, c, top, fault);
+    int64_t c0 = (int64_t)blockIdx.x * CHANNELS, c = c0 + threadIdx.x, first = (int64_t)blockIdx.y * SLICE;
+    float absmax = channel_absmax(s, c, fault);
     float inverse = absmax == 0.0f ? 0.0f : TWO_DIGITS_MAX / absmax;
     int64_t sum = 0;
-    for (int64_t t0 = 0; t0 < s.tokens; t0 += TILE) {
+    for (int64_t t0 = first; t0 < slice_end(s, first); t0 += TILE) {
         for (int r = threadIdx.y; r < TILE; r += ROWS) {
             int Q = 0;
             if (absmax != 0.0f && c < s.channels && t0 + r < s.tokens)
@@ -121,7 +158,7 @@ __global__ static void channels2_kernel(channel_source s, int8_t *hi_out, int8_t
     if (threadIdx.y == 0 && c < s.channels) {
         for (int r = 1; r < ROWS; r++)
             sum += sums[r][threadIdx.x];
-        sumsq[c] = sum;
+        atomicAdd((unsigned long long *)sumsq + c, (unsigned long long)sum);
     }
 }
 
@@ -130,7 +167,8 @@ extern "C" tv_status quantize_channels2_cuda(const tv_quantize_channels2_args *a
     if (!a->tokens || !a->channels)
         return TV_OK;
     channel_source s = {a->x, NULL, NULL, a->tokens, a->channels};
-    channels2_kernel<<<tv_cuda_blocks(a->channels, CHANNELS), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(
-        s, a->hi, a->lo, a->sumsq, a->fault);
+    TV_TRY(start(s, a->sumsq, sizeof *a->sumsq, stream));
+    channels2_kernel<<<slice_grid(s), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(s, a->hi, a->lo, a->sumsq,
+                                                                                         a->fault);
     TV_CUDA_LAUNCHED("quantize_channels2");
 }

@@ -3,33 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm/vote_exchange.h"
 #include "train/schedule.h"
 
 #define HISTOGRAM_BINS 256
 enum { COUNT_FLIPS = HISTOGRAM_BINS, COUNT_ZEROS, COUNT_MOVES, COUNT_END };
-
-tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, tv_comm *comm, const tv_config *config)
-{
-    *box = (tv_ballot_box){.params = params, .comm = comm, .config = config};
-    void *counts;
-    TV_TRY(params->backend->alloc(COUNT_END * sizeof(int64_t), &counts));
-    box->counts = counts;
-    box->rank_ties = calloc((size_t)tv_comm_size(comm), sizeof(int64_t));
-    if (!box->rank_ties)
-        return TV_FAIL(TV_MEMORY, "no memory for the ballot's counts");
-    return TV_OK;
-}
-
-void tv_ballot_box_close(tv_ballot_box *box)
-{
-    if (box->counts)
-        box->params->backend->free(box->counts);
-    free(box->rank_ties);
-    *box = (tv_ballot_box){0};
-}
-
-static int64_t vote_limit(const tv_config *config) { return config->train.units * config->vote.levels; }
 
 // Votes that the all-reduce of a tensor sends: N K, rounded up to an even count for 16-bit lanes.
 static int64_t sum_items(const tv_params *params, const tv_param *p)
@@ -38,21 +15,49 @@ static int64_t sum_items(const tv_params *params, const tv_param *p)
     return params->vote_bits == 16 ? items + items % 2 : items;
 }
 
+static void list_votes(tv_ballot_box *box)
+{
+    const tv_params *params = box->params;
+    int64_t limit = box->config->train.units * box->config->vote.levels;
+    for (int64_t i = 0; i < params->count; i++) {
+        const tv_param *p = &params->items[i];
+        int64_t items = params->sharded ? p->block * p->spec.cols : sum_items(params, p);
+        if (p->votes)
+            box->votes[box->vote_count++] = (tv_votes){p->votes, params->vote_bits, limit, items};
+    }
+}
+
+tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, tv_comm *comm, const tv_config *config)
+{
+    *box = (tv_ballot_box){.params = params, .comm = comm, .config = config};
+    void *counts;
+    TV_TRY(params->backend->alloc(COUNT_END * sizeof(int64_t), &counts));
+    box->counts = counts;
+    box->rank_ties = calloc((size_t)tv_comm_size(comm), sizeof(int64_t));
+    box->votes = calloc((size_t)params->count, sizeof *box->votes);
+    if (!box->rank_ties || !box->votes)
+        return TV_FAIL(TV_MEMORY, "no memory for the ballot's counts");
+    list_votes(box);
+    return TV_OK;
+}
+
+void tv_ballot_box_close(tv_ballot_box *box)
+{
+    if (box->counts)
+        box->params->backend->free(box->counts);
+    free(box->votes);
+    free(box->rank_ties);
+    *box = (tv_ballot_box){0};
+}
+
 tv_status tv_ballot_exchange(tv_ballot_box *box)
 {
-    tv_params *params = box->params;
     if (tv_comm_size(box->comm) == 1)
         return TV_OK;
-    for (int64_t i = 0; i < params->count; i++) {
-        tv_param *p = &params->items[i];
-        if (!p->votes)
-            continue;
-        tv_votes votes = {p->votes, params->vote_bits, vote_limit(box->config), NULL};
-        if (params->sharded)
-            TV_TRY(tv_vote_scatter(box->comm, &votes, p->block * p->spec.cols));
-        else
-            TV_TRY(tv_vote_sum(box->comm, &votes, sum_items(params, p)));
-    }
+    if (box->params->sharded)
+        TV_TRY(tv_vote_scatter(box->comm, box->votes, box->vote_count, NULL));
+    else
+        TV_TRY(tv_vote_sum(box->comm, box->votes, box->vote_count, NULL));
     return tv_vote_finish(box->comm, NULL);
 }
 
@@ -66,6 +71,7 @@ tv_status tv_ballot_share(tv_ballot_box *box)
     tv_params *params = box->params;
     if (!params->sharded || tv_comm_size(box->comm) == 1)
         return TV_OK;
+    TV_TRY(tv_comm_device_begin(box->comm));
     for (int64_t i = 0; i < params->count; i++) {
         tv_param *p = &params->items[i];
         if (!p->votes)
@@ -73,6 +79,7 @@ tv_status tv_ballot_share(tv_ballot_box *box)
         TV_TRY(gather_blocks(box, p->T, p->block * tv_row_bytes(p->spec.cols)));
         TV_TRY(gather_blocks(box, p->E, p->block * tv_row_groups(p->spec.cols, p->group)));
     }
+    TV_TRY(tv_comm_device_end(box->comm));
     return tv_comm_device_wait(box->comm, NULL);
 }
 

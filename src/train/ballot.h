@@ -6,7 +6,7 @@
 
 #include "base/config.h"
 #include "base/status.h"
-#include "comm/comm.h"
+#include "comm/vote_exchange.h"
 #include "model/params.h"
 
 // What a ballot did, over all tensors and all ranks.
@@ -24,6 +24,8 @@ typedef struct tv_ballot_box {
     const tv_config *config;
     int64_t *counts;    // backend: [256] histogram, then flips, zeros, exponent moves
     int64_t *rank_ties; // [R] flip cap: candidates at the cut, a rank
+    tv_votes *votes;    // [vote_count] what the exchange moves
+    int64_t vote_count;
 } tv_ballot_box;
 
 // Local. The communicator must know the backend's memory (tv_comm_device_open) before the first exchange.

@@ -40,7 +40,7 @@ static tv_status give_wrong_vote(tv_comm *comm)
 {
     _Alignas(4) int16_t votes[2] = {0};
     votes[0] = (int16_t)(is_last(comm) ? 100 : 0);
-    TV_TRY(tv_vote_sum(comm, &(tv_votes){votes, 16, 12, NULL}, 2));
+    TV_TRY(tv_vote_sum(comm, &(tv_votes){votes, 16, 12, 2}, 1, NULL));
     TV_TRY(tv_vote_finish(comm, NULL));
     return tv_comm_barrier(comm);
 }

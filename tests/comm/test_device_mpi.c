@@ -190,6 +190,40 @@ static void test_queue(void **state)
         assert_int_equal(host[i], factor * (i * (uint32_t)ranks() + (uint32_t)(ranks() * (ranks() - 1) / 2)));
 }
 
+// Different collectives noted and queued together.
+static void test_batch(void **state)
+{
+    (void)state;
+    enum { ITEMS = 600, PARTS = 30 };
+    const collective sum = {wide_value, 4, 0}, gather = {wide_value, 1, 1};
+    void *sums[PARTS], *gathers[PARTS];
+    unsigned char *host;
+    assert_ok(tv_comm_device_begin(fixture_comm));
+    for (int i = 0; i < PARTS; i++) {
+        int64_t block = (ITEMS + i) / ranks();
+        sums[i] = buffer_new(&sum, ITEMS + i, &host);
+        free(host);
+        gathers[i] = buffer_new(&gather, block * ranks(), &host);
+        free(host);
+        assert_ok(tv_comm_device_sum_u32(fixture_comm, sums[i], ITEMS + i, TV_WIRE_OTHER, NULL));
+        assert_ok(tv_comm_device_all_gather_bytes(fixture_comm, gathers[i], (size_t)block, TV_WIRE_OTHER, NULL));
+    }
+    assert_ok(tv_comm_device_end(fixture_comm));
+    assert_ok(tv_comm_device_wait(fixture_comm, NULL));
+    host = malloc(4 * (ITEMS + PARTS) + REDZONE);
+    assert_non_null(host);
+    for (int i = 0; i < PARTS; i++) {
+        int64_t block = (ITEMS + i) / ranks();
+        buffer_read(&sum, ITEMS + i, sums[i], host);
+        for (int64_t k = 0; k < ITEMS + i; k++)
+            assert_int_equal(item_get(host, 4, k), sum_of(&sum, k));
+        buffer_read(&gather, block * ranks(), gathers[i], host);
+        for (int64_t k = 0; k < block * ranks(); k++)
+            assert_int_equal(host[k], wide_value((int)(k / block), k) & 0xFF);
+    }
+    free(host);
+}
+
 static void test_wrong_arguments(void **state)
 {
     (void)state;
@@ -219,8 +253,13 @@ static void test_open_again(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sum),   cmocka_unit_test(test_reduce_scatter), cmocka_unit_test(test_all_gather),
-        cmocka_unit_test(test_queue), cmocka_unit_test(test_open_again),     cmocka_unit_test(test_wrong_arguments),
+        cmocka_unit_test(test_sum),
+        cmocka_unit_test(test_reduce_scatter),
+        cmocka_unit_test(test_all_gather),
+        cmocka_unit_test(test_queue),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_open_again),
+        cmocka_unit_test(test_wrong_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,7 +42,8 @@ static tv_status exchange(void *host, tv_votes votes, int64_t items, int64_t blo
 {
     int64_t bytes = (block ? block * ranks() : items + 1) * votes.bits / 8;
     votes.data = memory_give(host, bytes);
-    assert_ok(block ? tv_vote_scatter(fixture_comm, &votes, block) : tv_vote_sum(fixture_comm, &votes, items));
+    votes.items = block ? block : items;
+    assert_ok((block ? tv_vote_scatter : tv_vote_sum)(fixture_comm, &votes, 1, NULL));
     tv_status st = tv_vote_finish(fixture_comm, NULL);
     memory_take(votes.data, host, bytes);
     return st;
@@ -150,7 +151,7 @@ static void test_chunked(void **state)
 
 static tv_status sum_of_four(void *data, int bits, int64_t limit)
 {
-    return tv_vote_sum(fixture_comm, &(tv_votes){data, bits, limit, NULL}, 4);
+    return tv_vote_sum(fixture_comm, &(tv_votes){data, bits, limit, 4}, 1, NULL);
 }
 
 static void test_wrong_arguments(void **state)
@@ -163,12 +164,40 @@ static void test_wrong_arguments(void **state)
     assert_status(TV_INTERNAL, sum_of_four(data, 16, 32768));
     assert_status(TV_INTERNAL, sum_of_four(data, 16, 0));
     assert_status(TV_INTERNAL, sum_of_four(data + 1, 16, 12));
-    assert_status(TV_INTERNAL, tv_vote_scatter(fixture_comm, &(tv_votes){data, 16, 12, NULL}, 3));
+    assert_status(TV_INTERNAL, tv_vote_scatter(fixture_comm, &(tv_votes){data, 16, 12, 3}, 1, NULL));
     if (ranks() > 1)
         assert_status(TV_INTERNAL, sum_of_four(data, 16, 10 * ranks() + 1));
     assert_int_equal(tv_comm_sequence(fixture_comm), before);
     for (int i = 0; i < 9; i++)
         assert_int_equal(data[i], i + 1);
+}
+
+// Tensors of several lengths, 8 and 16 bits, in one exchange; the last of wrong limit stops it before anything moves.
+static void test_several(void **state)
+{
+    (void)state;
+    enum { TENSORS = 40, LONGEST = 78 };
+    tv_votes votes[TENSORS + 1] = {0};
+    int64_t total = 0, before = tv_comm_wire_bytes(fixture_comm, TV_WIRE_VOTES), share = 120 / ranks();
+    for (int i = 0; i < TENSORS; i++) {
+        int bits = i % 3 ? 16 : 8;
+        void *host = votes_new(MIXED, bits, 2 * i, share);
+        int64_t bytes = 2 * i * bits / 8;
+        votes[i] = (tv_votes){memory_give(host, bytes), bits, 120, 2 * i};
+        total += bytes;
+        free(host);
+    }
+    votes[TENSORS] = (tv_votes){votes[0].data, 8, 128, 1};
+    assert_status(TV_INTERNAL, tv_vote_sum(fixture_comm, votes, TENSORS + 1, NULL));
+    assert_ok(tv_vote_sum(fixture_comm, votes, TENSORS, NULL));
+    assert_ok(tv_vote_finish(fixture_comm, NULL));
+    assert_int_equal(tv_comm_wire_bytes(fixture_comm, TV_WIRE_VOTES) - before, total);
+    for (int i = 0; i < TENSORS; i++) {
+        int16_t host[LONGEST];
+        memory_take(votes[i].data, host, votes[i].items * votes[i].bits / 8);
+        for (int64_t k = 0; k < votes[i].items; k++)
+            assert_int_equal(vote_get(host, votes[i].bits, k), sum_of(MIXED, k, share));
+    }
 }
 
 // More words than a GPU takes in one turn of its threads.
@@ -216,10 +245,15 @@ static void test_vote_beyond_share(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sum_8),           cmocka_unit_test(test_sum_16),
-        cmocka_unit_test(test_scatter_8),       cmocka_unit_test(test_scatter_16),
-        cmocka_unit_test(test_chunked),         cmocka_unit_test(test_large),
-        cmocka_unit_test(test_wrong_arguments), cmocka_unit_test(test_vote_beyond_share),
+        cmocka_unit_test(test_sum_8),
+        cmocka_unit_test(test_sum_16),
+        cmocka_unit_test(test_scatter_8),
+        cmocka_unit_test(test_scatter_16),
+        cmocka_unit_test(test_chunked),
+        cmocka_unit_test(test_several),
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_wrong_arguments),
+        cmocka_unit_test(test_vote_beyond_share),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
