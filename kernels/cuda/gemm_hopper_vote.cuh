@@ -24,8 +24,8 @@ template <int WIDTH> struct tv_hopper_squares {
         return s;
     }
 
-    // rx of the tile's columns, for the whole warpgroup, in shared memory.
-    __device__ float *share_rx(const tv_gemm_vote_args &a, const tv_hopper_place &p) const
+    // rx of the tile's columns into shared memory, for the whole warpgroup.
+    __device__ void share_rx(const tv_gemm_vote_args &a, const tv_hopper_place &p) const
     {
         float *rx = (float *)p.scratch;
         tv_warpgroup_sync(1 + p.group); // the tile before is done with it
@@ -33,7 +33,6 @@ template <int WIDTH> struct tv_hopper_squares {
         for (int i = 0; i < WIDTH / TV_HOPPER_WARPGROUP; i++)
             rx[i * TV_HOPPER_WARPGROUP + p.thread] = sqrtf((float)x[i] / (float)a.tokens);
         tv_warpgroup_sync(1 + p.group);
-        return rx;
     }
 };
 
@@ -133,16 +132,40 @@ template <int WIDTH, int BITS> struct tv_hopper_vote {
     typedef tv_gemm_vote_args args;
     typedef tv_hopper_squares<WIDTH> early;
     static constexpr int scratch_bytes = WIDTH * (int)sizeof(float);
-    static constexpr int blocks = WIDTH / 32;                     // of columns
-    static constexpr int batch = BITS == 8 ? blocks : blocks / 2; // whose votes are fetched together
+    static constexpr int blocks = WIDTH / 64; // of 32 columns, in one half
+    struct old {
+        tv_hopper_votes<BITS> votes[blocks][2];
+    };
 
-    __device__ static early load(const args &a, const tv_hopper_place &p)
+    // What a thread adds to: in each block the eight columns of the lane, in two rows.
+    struct view {
+        int64_t element, down, room[2]; // index in the votes, between the rows; columns left in each
+
+        __device__ view(const args &a, const tv_hopper_place &p)
+        {
+            int64_t col = p.col + p.thread % 4 * 8;
+            element = p.row * a.k + col, down = 8 * a.k;
+            room[0] = p.row < a.n ? a.k - col : 0, room[1] = p.row + 8 < a.n ? a.k - col : 0;
+        }
+    };
+
+    __device__ static early load(const args &a, const tv_hopper_place &p) { return early::load(a, p); }
+    __device__ static void ready(const args &a, const early &e, const tv_hopper_place &p) { e.share_rx(a, p); }
+
+    __device__ static old fetch(const args &a, const tv_hopper_place &p)
     {
-        tv_hopper_prefetch<WIDTH, BITS / 8>(a.votes, a.n, a.k, p);
-        return early::load(a, p);
+        old o = {};
+        view v(a, p);
+#pragma unroll
+        for (int i = 0; i < 2 * blocks; i++) {
+            int right = i / 2 * 32, h = i % 2;
+            if (right < v.room[h])
+                o.votes[i / 2][h] = tv_hopper_votes<BITS>::load(a.votes, v.element + h * v.down + right);
+        }
+        return o;
     }
 
-    // Add the votes of one row in 32 columns to `votes`, which are lowered by 1. rx: of this lane's columns.
+    // Add the votes of one row in 32 columns. rx: of this lane's columns.
     __device__ static void count(tv_hopper_votes<BITS> &votes, const int32_t *sums, const float *rx, float steep,
                                  const tv_hopper_gather &gather)
     {
@@ -154,51 +177,30 @@ template <int WIDTH, int BITS> struct tv_hopper_vote {
         }
         uint32_t low = __byte_perm(bytes[0], bytes[1], 0x5410), high = __byte_perm(bytes[2], bytes[3], 0x5410);
         gather(&low, &high);
+        votes.lower(1);
         votes.add(low, high);
     }
 
-    template <bool WHOLE>
-    __device__ static void write(const args &a, const float steep[2], const tv_hopper_place &p, const float *rx,
-                                 const int32_t (&acc)[WIDTH / 2])
+    __device__ static void store(const args &a, const early &e, const tv_hopper_place &p, int right_half, old &o,
+                                 const int32_t (&sums)[WIDTH / 4])
     {
+        const float *rx = (const float *)p.scratch + right_half + p.thread % 4 * 2;
         tv_hopper_gather gather;
-        int64_t col = p.col + p.thread % 4 * 8, element = p.row * a.k + col, down = 8 * a.k;
-        int64_t room[2] = {p.row < a.n ? a.k - col : 0, p.row + 8 < a.n ? a.k - col : 0};
-#pragma unroll
-        for (int first = 0; first < blocks; first += batch) {
-            tv_hopper_votes<BITS> votes[batch][2] = {};
-#pragma unroll
-            for (int i = 0; i < 2 * batch; i++) {
-                int right = 32 * (first + i / 2), h = i % 2;
-                if (WHOLE || right < room[h])
-                    votes[i / 2][h] = tv_hopper_votes<BITS>::load(a.votes, element + h * down + right);
-                votes[i / 2][h].lower(1);
-            }
-            if (first == 0)
-                tv_hopper_await_turn(p);
-#pragma unroll
-            for (int i = 0; i < 2 * batch; i++) {
-                int right = 32 * (first + i / 2), h = i % 2;
-                count(votes[i / 2][h], acc + right / 2 + 2 * h, rx + right, steep[h], gather);
-                if (WHOLE || right < room[h])
-                    votes[i / 2][h].store(a.votes, element + h * down + right);
-            }
-        }
-    }
-
-    __device__ static void store(const args &a, const early &e, const tv_hopper_place &p, const int32_t (&acc)[WIDTH / 2])
-    {
-        const float *rx = e.share_rx(a, p) + p.thread % 4 * 2;
+        view v(a, p);
         float steep[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             float test = a.rule.tau * sqrtf((float)e.g[h]);
             steep[h] = (test < 0.0f ? 0.0f : test) * TV_HOPPER_STEEP; // at 0 every sum but 0 votes, as below 0
         }
-        if (tv_hopper_inside<WIDTH>(a.n, a.k, p))
-            write<true>(a, steep, p, rx, acc);
-        else
-            write<false>(a, steep, p, rx, acc);
+        bool whole = tv_hopper_inside<WIDTH / 2>(a.n, a.k, p);
+#pragma unroll
+        for (int i = 0; i < 2 * blocks; i++) {
+            int right = i / 2 * 32, h = i % 2;
+            count(o.votes[i / 2][h], sums + right / 2 + 2 * h, rx + right, steep[h], gather);
+            if (whole || right < v.room[h])
+                o.votes[i / 2][h].store(a.votes, v.element + h * v.down + right);
+        }
     }
 };
 
@@ -209,7 +211,11 @@ template <int WIDTH> struct tv_hopper_vote_any {
     static constexpr int rx_bytes = WIDTH * (int)sizeof(float);
     static constexpr int scratch_bytes = rx_bytes + 64 * 64 * (int)sizeof(int32_t);
 
+    struct old {};
+
     __device__ static early load(const args &a, const tv_hopper_place &p) { return early::load(a, p); }
+    __device__ static void ready(const args &a, const early &e, const tv_hopper_place &p) { e.share_rx(a, p); }
+    __device__ static old fetch(const args &, const tv_hopper_place &) { return {}; }
 
     __device__ static int vote(const args &a, int32_t sum, float root_g, float rx, uint32_t r16)
     {
@@ -271,31 +277,31 @@ template <int WIDTH> struct tv_hopper_vote_any {
         }
     }
 
-    __device__ static void store(const args &a, const early &e, const tv_hopper_place &p, const int32_t (&acc)[WIDTH / 2])
+    __device__ static void store(const args &a, const early &, const tv_hopper_place &p, int right_half, const old &,
+                                 const int32_t (&sums)[WIDTH / 4])
     {
-        const float *rx = e.share_rx(a, p);
+        const float *rx = (const float *)p.scratch + right_half;
         bool whole = a.k % 8 == 0 && ((uintptr_t)a.votes & 15) == 0;
         int lane = p.thread % TV_WARP;
         int64_t row0 = p.row - lane / 4; // of the warp
-        tv_hopper_await_turn(p);
-        int32_t *sums = (int32_t *)((uint8_t *)p.scratch + rx_bytes) + p.thread / TV_WARP * 16 * 64;
+        int32_t *shared = (int32_t *)((uint8_t *)p.scratch + rx_bytes) + p.thread / TV_WARP * 16 * 64;
 #pragma unroll
-        for (int part = 0; part < WIDTH / 64; part++) {
+        for (int part = 0; part < WIDTH / 128; part++) {
             __syncwarp();
 #pragma unroll
             for (int j = 0; j < 8; j++)
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
                     int row = lane / 4 + 8 * h, at = row * 64 + ((j ^ (row & 7)) * 8) + lane % 4 * 2;
-                    const int32_t *from = acc + part * 32 + 4 * j + 2 * h;
-                    *(int2 *)(sums + at) = make_int2(from[0], from[1]);
+                    const int32_t *from = sums + part * 32 + 4 * j + 2 * h;
+                    *(int2 *)(shared + at) = make_int2(from[0], from[1]);
                 }
             __syncwarp();
 #pragma unroll 1
             for (int i = lane; i < 16 * 8; i += TV_WARP) {
                 int row = i / 8, j = i % 8;
                 int64_t n = row0 + row, k = p.col + part * 64 + j * 8;
-                const int32_t *from = sums + row * 64 + ((j ^ (row & 7)) * 8);
+                const int32_t *from = shared + row * 64 + ((j ^ (row & 7)) * 8);
                 if (n < a.n && k < a.k && whole)
                     whole_votes(a, from, rx + part * 64 + j * 8, n, k);
                 else if (n < a.n && k < a.k)
