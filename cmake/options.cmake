@@ -59,6 +59,9 @@ function(tv_add_test name labels timeout)
     add_executable(test_${name} test_${name}.c)
     target_link_libraries(test_${name} PRIVATE ${ARGN} PkgConfig::CMOCKA)
     add_test(NAME ${name} COMMAND test_${name})
+    if(TV_SANITIZE)
+        math(EXPR timeout "${timeout} * 10") # sanitized code takes its time
+    endif()
     set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT ${timeout} SKIP_RETURN_CODE 77
         ENVIRONMENT "${TV_NO_GPU}")
 endfunction()

@@ -6,6 +6,19 @@
 #include "base/nearest.h"
 #include "bench.h"
 #include "command.h"
+#ifdef TV_BENCH_CUDA
+#include "kernels/cuda/bench_cuda.h"
+#endif
+
+// A GPU's products have opponents of their own.
+static tv_status bench_gemm(const tv_backend *backend, FILE *out)
+{
+#ifdef TV_BENCH_CUDA
+    if (strcmp(backend->name, "cuda") == 0)
+        return tv_bench_gemm_cuda(out);
+#endif
+    return tv_bench_gemm(backend, out);
+}
 
 // A benchmark of one process, or one of all ranks.
 static const struct {
@@ -13,7 +26,7 @@ static const struct {
     tv_status (*run)(const tv_backend *backend, FILE *out);
     tv_status (*run_ranks)(tv_comm *comm, const tv_backend *backend, FILE *out);
 } benches[] = {
-    {"gemm", tv_bench_gemm, NULL},
+    {"gemm", bench_gemm, NULL},
     {"ops", tv_bench_ops, NULL},
     {"exchange", NULL, tv_bench_exchange},
 };

@@ -3,6 +3,9 @@
 // A lane scores keys lane, lane + 32, ..., which is the lane order of sum32; the float chains run over keys (queries) in order, each lane
 // holding the channels lane, lane + 32, ... in registers. Shared memory: a row of `context` floats a warp (forward), one float a
 // query for delta (backward). Head width at most 32 * CHAINS.
+//
+// Heads of width 64 go to attention_tiles_cuda.cu and attention_tiles_backward_cuda.cu when they fit.
+#include "kernels/cuda/attention_tiles.h"
 #include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/cuda_ops.h"
 
@@ -127,6 +130,8 @@ extern "C" tv_status attention_cuda(const tv_attention_args *a, void *stream)
 {
     if (!a->tokens || !a->heads || !a->width || !a->context)
         return TV_OK;
+    if (attention_tiles_fits(a))
+        return attention_tiles(a, stream);
     TV_TRY(check(a->width, a->context));
     int warps = warps_for(a->context);
     size_t bytes = (size_t)warps * (size_t)a->context * sizeof(float);
@@ -211,6 +216,8 @@ extern "C" tv_status attention_backward_cuda(const tv_attention_backward_args *a
 {
     if (!a->tokens || !a->heads || !a->width || !a->context)
         return TV_OK;
+    if (attention_backward_tiles_fits(a))
+        return attention_backward_tiles(a, stream);
     TV_TRY(check(a->width, a->context));
     size_t bytes = (size_t)a->context * sizeof(float);
     TV_CUDA_TRY(

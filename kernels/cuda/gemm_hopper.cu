@@ -1,4 +1,4 @@
-// The products on Hopper, host side: which kernel, how wide its tiles, the copy engine's maps, the launch.
+// The products on Hopper, host side: which kernel, the copy engine's maps, the launch.
 #include <cudaTypedefs.h>
 
 #include "kernels/cuda/gemm_hopper.h"
@@ -19,7 +19,7 @@ static struct {
     int clusters;                             // that run at once
 } hopper;
 
-template <class EPILOGUE, int WIDTH>
+template <class EPILOGUE>
 static cudaLaunchConfig_t launch_config(cudaLaunchAttribute *cluster, int clusters, void *stream)
 {
     cluster->id = cudaLaunchAttributeClusterDimension;
@@ -28,7 +28,7 @@ static cudaLaunchConfig_t launch_config(cudaLaunchAttribute *cluster, int cluste
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3((unsigned)(clusters * TV_HOPPER_CLUSTER));
     config.blockDim = dim3(TV_HOPPER_THREADS);
-    config.dynamicSmemBytes = tv_hopper_layout<WIDTH, EPILOGUE::scratch_bytes>::bytes;
+    config.dynamicSmemBytes = TV_HOPPER_SHARED_BYTES(EPILOGUE::scratch_bytes);
     config.stream = tv_cuda_stream(stream);
     config.attrs = cluster;
     config.numAttrs = 1;
@@ -36,26 +36,17 @@ static cudaLaunchConfig_t launch_config(cudaLaunchAttribute *cluster, int cluste
 }
 
 // Raise one kernel's limits, and lower *clusters to what the GPU holds of it.
-template <class EPILOGUE, int WIDTH> static tv_status prepare(int *clusters)
+template <class EPILOGUE> static tv_status prepare(int *clusters)
 {
-    auto kernel = hopper_kernel<EPILOGUE, WIDTH>;
+    auto kernel = hopper_kernel<EPILOGUE>;
     cudaLaunchAttribute cluster;
-    cudaLaunchConfig_t config = launch_config<EPILOGUE, WIDTH>(&cluster, *clusters, NULL);
+    cudaLaunchConfig_t config = launch_config<EPILOGUE>(&cluster, *clusters, NULL);
     TV_CUDA_TRY(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)config.dynamicSmemBytes));
     int fit = 0;
     TV_CUDA_TRY(cudaOccupancyMaxActiveClusters(&fit, kernel, &config));
     *clusters = fit < *clusters ? fit : *clusters;
     return TV_OK;
-}
-
-template <int WIDTH> static tv_status prepare_width(int *clusters)
-{
-    TV_TRY((prepare<tv_hopper_scale<WIDTH, false>, WIDTH>(clusters)));
-    TV_TRY((prepare<tv_hopper_scale<WIDTH, true>, WIDTH>(clusters)));
-    TV_TRY((prepare<tv_hopper_vote<WIDTH, 8>, WIDTH>(clusters)));
-    TV_TRY((prepare<tv_hopper_vote<WIDTH, 16>, WIDTH>(clusters)));
-    return prepare<tv_hopper_vote_any<WIDTH>, WIDTH>(clusters);
 }
 
 extern "C" tv_status gemm_hopper_open(void)
@@ -75,8 +66,11 @@ extern "C" tv_status gemm_hopper_open(void)
         return TV_OK;
     TV_CUDA_TRY(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
     hopper.clusters = processors / TV_HOPPER_CLUSTER;
-    TV_TRY(prepare_width<128>(&hopper.clusters));
-    TV_TRY(prepare_width<256>(&hopper.clusters));
+    TV_TRY(prepare<tv_hopper_scale<false>>(&hopper.clusters));
+    TV_TRY(prepare<tv_hopper_scale<true>>(&hopper.clusters));
+    TV_TRY(prepare<tv_hopper_vote<8>>(&hopper.clusters));
+    TV_TRY(prepare<tv_hopper_vote<16>>(&hopper.clusters));
+    TV_TRY(prepare<tv_hopper_vote_any>(&hopper.clusters));
     if (hopper.clusters > 0)
         hopper.encode = (PFN_cuTensorMapEncodeTiled_v12000)encode;
     return TV_OK;
@@ -117,53 +111,34 @@ typedef struct operands {
     int64_t m, n, reduce;
 } operands;
 
-template <class EPILOGUE, int WIDTH>
-static tv_status launch(const operands *o, const typename EPILOGUE::args *args, void *stream)
+template <class EPILOGUE> static tv_status launch(const operands *o, const typename EPILOGUE::args *args, void *stream)
 {
     tv_hopper_job<typename EPILOGUE::args> job;
     TV_TRY(encode_map(&job.a, o->a, o->m, o->reduce, TV_HOPPER_ROWS));
-    TV_TRY(encode_map(&job.b, o->b, o->n, o->reduce, WIDTH / TV_HOPPER_CLUSTER));
+    TV_TRY(encode_map(&job.b, o->b, o->n, o->reduce, TV_HOPPER_WIDTH / TV_HOPPER_CLUSTER));
     job.steps = (int)tv_ceil_div(o->reduce, TV_HOPPER_STEP);
     job.tiles_m = (int)tv_ceil_div(o->m, TV_HOPPER_CLUSTER * TV_HOPPER_ROWS);
-    job.tiles_n = (int)tv_ceil_div(o->n, WIDTH);
+    job.tiles_n = (int)tv_ceil_div(o->n, TV_HOPPER_WIDTH);
     job.args = *args;
     int64_t tiles = (int64_t)job.tiles_m * job.tiles_n;
     cudaLaunchAttribute cluster;
     cudaLaunchConfig_t config =
-        launch_config<EPILOGUE, WIDTH>(&cluster, (int)(tiles < hopper.clusters ? tiles : hopper.clusters), stream);
-    TV_CUDA_TRY(cudaLaunchKernelEx(&config, hopper_kernel<EPILOGUE, WIDTH>, job));
+        launch_config<EPILOGUE>(&cluster, (int)(tiles < hopper.clusters ? tiles : hopper.clusters), stream);
+    TV_CUDA_TRY(cudaLaunchKernelEx(&config, hopper_kernel<EPILOGUE>, job));
     return TV_OK;
-}
-
-// Tiles of 256 columns feed the tensor cores best; narrow ones leave fewer of them idle when there are few tiles.
-static bool narrow_is_faster(const operands *o)
-{
-    int64_t high = tv_ceil_div(o->m, TV_HOPPER_CLUSTER * TV_HOPPER_ROWS);
-    int64_t wide_rounds = tv_ceil_div(high * tv_ceil_div(o->n, 256), hopper.clusters);
-    int64_t narrow_rounds = tv_ceil_div(high * tv_ceil_div(o->n, 128), hopper.clusters);
-    return 8 * 2 * wide_rounds > 9 * narrow_rounds; // a narrow round takes 9/16 of a wide one
 }
 
 extern "C" tv_status gemm_hopper(const tv_gemm_args *a, void *stream)
 {
     operands o = {a->a, a->b, a->m, a->n, a->reduce};
-    if (narrow_is_faster(&o))
-        return a->accumulate ? launch<tv_hopper_scale<128, true>, 128>(&o, a, stream)
-                             : launch<tv_hopper_scale<128, false>, 128>(&o, a, stream);
-    return a->accumulate ? launch<tv_hopper_scale<256, true>, 256>(&o, a, stream)
-                         : launch<tv_hopper_scale<256, false>, 256>(&o, a, stream);
-}
-
-template <int WIDTH> static tv_status launch_vote(const operands *o, const tv_gemm_vote_args *a, void *stream)
-{
-    if (a->rule.levels > 1 || a->k % 8 != 0 || ((uintptr_t)a->votes & 15) != 0)
-        return launch<tv_hopper_vote_any<WIDTH>, WIDTH>(o, a, stream);
-    return a->rule.vote_bits == 8 ? launch<tv_hopper_vote<WIDTH, 8>, WIDTH>(o, a, stream)
-                                  : launch<tv_hopper_vote<WIDTH, 16>, WIDTH>(o, a, stream);
+    return a->accumulate ? launch<tv_hopper_scale<true>>(&o, a, stream) : launch<tv_hopper_scale<false>>(&o, a, stream);
 }
 
 extern "C" tv_status gemm_vote_hopper(const tv_gemm_vote_args *a, void *stream)
 {
     operands o = {a->gt, a->xt, a->n, a->k, a->tokens};
-    return narrow_is_faster(&o) ? launch_vote<128>(&o, a, stream) : launch_vote<256>(&o, a, stream);
+    if (a->rule.levels > 1 || a->k % 8 != 0 || ((uintptr_t)a->votes & 15) != 0)
+        return launch<tv_hopper_vote_any>(&o, a, stream);
+    return a->rule.vote_bits == 8 ? launch<tv_hopper_vote<8>>(&o, a, stream)
+                                  : launch<tv_hopper_vote<16>>(&o, a, stream);
 }

@@ -7,18 +7,15 @@
 
 #include "kernels/cuda/gemm_hopper.cuh"
 
-template <int WIDTH, bool ACCUMULATE> struct tv_hopper_scale {
+template <bool ACCUMULATE> struct tv_hopper_scale {
     typedef tv_gemm_args args;
     static constexpr int scratch_bytes = 0;
-    static constexpr int pairs = WIDTH / 16; // of columns, of a row, in one half
+    static constexpr int pairs = TV_HOPPER_WIDTH / 8; // of columns, of a row
     struct early {
         float scale[2];
     };
-    struct old {
-        float2 y[ACCUMULATE ? pairs : 1][2];
-    };
 
-    // The pairs of columns of a thread's two rows in one half.
+    // The pairs of columns of a thread's two rows.
     struct view {
         float *y;
         int64_t down, room[2]; // elements between the rows; columns left in each
@@ -42,61 +39,59 @@ template <int WIDTH, bool ACCUMULATE> struct tv_hopper_scale {
         return e;
     }
 
-    __device__ static void ready(const args &a, early &e, const tv_hopper_place &p)
+    __device__ static float2 fetch(const view &v, int right, int h)
     {
-        (void)p;
-        float unit = tv_exp2i(a.exponent);
-        e.scale[0] *= unit, e.scale[1] *= unit;
+        const float *y = v.y + h * v.down + right;
+        int64_t room = v.room[h] - right;
+        if (v.pairwise && room > 0)
+            return *(const float2 *)y;
+        return make_float2(room > 0 ? y[0] : 0.0f, room > 1 ? y[1] : 0.0f);
     }
 
-    __device__ static old fetch(const args &a, const tv_hopper_place &p)
+    __device__ static void put(const view &v, int right, int h, float2 value)
     {
-        old o;
-        view v(a, p);
-#pragma unroll
-        for (int i = 0; ACCUMULATE && i < 2 * pairs; i++) {
-            int right = i / 2 * 8, h = i % 2;
-            const float *y = v.y + h * v.down + right;
-            int64_t room = v.room[h] - right;
-            if (v.pairwise && room > 0)
-                o.y[i / 2][h] = *(const float2 *)y;
-            else
-                o.y[i / 2][h] = make_float2(room > 0 ? y[0] : 0.0f, room > 1 ? y[1] : 0.0f);
+        float *y = v.y + h * v.down + right;
+        int64_t room = v.room[h] - right;
+        if (v.pairwise && room > 0) {
+            *(float2 *)y = value;
+            return;
         }
-        return o;
+        if (room > 0)
+            y[0] = value.x;
+        if (room > 1)
+            y[1] = value.y;
     }
 
     // WHOLE: no edge, and pairwise.
     template <bool WHOLE>
-    __device__ static void write(const view &v, const early &e, const old &o, const int32_t (&sums)[WIDTH / 4])
+    __device__ static void write(const view &v, const float factor[2], const int32_t (&sums)[TV_HOPPER_SUMS])
     {
+        float2 old[pairs][2];
+#pragma unroll
+        for (int i = 0; ACCUMULATE && i < 2 * pairs; i++)
+            old[i / 2][i % 2] = fetch(v, i / 2 * 8, i % 2);
 #pragma unroll
         for (int i = 0; i < 2 * pairs; i++) {
             int right = i / 2 * 8, h = i % 2;
-            float *y = v.y + h * v.down + right;
-            float2 out = make_float2((float)sums[2 * i] * e.scale[h], (float)sums[2 * i + 1] * e.scale[h]);
+            float2 value = make_float2((float)sums[2 * i] * factor[h], (float)sums[2 * i + 1] * factor[h]);
             if (ACCUMULATE)
-                out = make_float2(o.y[i / 2][h].x + out.x, o.y[i / 2][h].y + out.y);
-            if (WHOLE || (v.pairwise && right < v.room[h])) {
-                *(float2 *)y = out;
-                continue;
-            }
-            if (right < v.room[h])
-                y[0] = out.x;
-            if (right + 1 < v.room[h])
-                y[1] = out.y;
+                value = make_float2(old[i / 2][h].x + value.x, old[i / 2][h].y + value.y);
+            if (WHOLE)
+                *(float2 *)(v.y + h * v.down + right) = value;
+            else
+                put(v, right, h, value);
         }
     }
 
-    __device__ static void store(const args &a, const early &e, const tv_hopper_place &p, int right, const old &o,
-                                 const int32_t (&sums)[WIDTH / 4])
+    __device__ static void store(const args &a, const early &e, const tv_hopper_place &p,
+                                 const int32_t (&sums)[TV_HOPPER_SUMS])
     {
-        (void)right;
+        float unit = tv_exp2i(a.exponent), factor[2] = {e.scale[0] * unit, e.scale[1] * unit};
         view v(a, p);
-        if (v.pairwise && tv_hopper_inside<WIDTH / 2>(a.m, a.n, p))
-            write<true>(v, e, o, sums);
+        if (v.pairwise && tv_hopper_inside(a.m, a.n, p))
+            write<true>(v, factor, sums);
         else
-            write<false>(v, e, o, sums);
+            write<false>(v, factor, sums);
     }
 };
 

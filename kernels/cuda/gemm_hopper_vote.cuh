@@ -6,33 +6,29 @@
 
 #include "kernels/cuda/gemm_hopper.cuh"
 
-// The sums of squares of a thread's two rows and, spread over the warpgroup, of the tile's columns.
-template <int WIDTH> struct tv_hopper_squares {
-    int32_t g[2], x[WIDTH / TV_HOPPER_WARPGROUP];
+// The sums of squares of a thread's two rows, and of the column of the tile that has the thread's number.
+struct tv_hopper_squares {
+    int32_t g[2], x;
 
     __device__ static tv_hopper_squares load(const tv_gemm_vote_args &a, const tv_hopper_place &p)
     {
+        static_assert(TV_HOPPER_WIDTH == TV_HOPPER_WARPGROUP, "a thread a column");
         tv_hopper_squares s;
 #pragma unroll
         for (int h = 0; h < 2; h++)
             s.g[h] = p.row + 8 * h < a.n ? a.g_sumsq[p.row + 8 * h] : 0;
-#pragma unroll
-        for (int i = 0; i < WIDTH / TV_HOPPER_WARPGROUP; i++) {
-            int64_t col = p.col + i * TV_HOPPER_WARPGROUP + p.thread;
-            s.x[i] = col < a.k ? a.x_sumsq[col] : 0;
-        }
+        s.x = p.col + p.thread < a.k ? a.x_sumsq[p.col + p.thread] : 0;
         return s;
     }
 
-    // rx of the tile's columns into shared memory, for the whole warpgroup.
-    __device__ void share_rx(const tv_gemm_vote_args &a, const tv_hopper_place &p) const
+    // rx of the tile's columns in shared memory, for the whole warpgroup.
+    __device__ const float *share_rx(const tv_gemm_vote_args &a, const tv_hopper_place &p) const
     {
         float *rx = (float *)p.scratch;
-        tv_warpgroup_sync(1 + p.group); // the tile before is done with it
-#pragma unroll
-        for (int i = 0; i < WIDTH / TV_HOPPER_WARPGROUP; i++)
-            rx[i * TV_HOPPER_WARPGROUP + p.thread] = sqrtf((float)x[i] / (float)a.tokens);
-        tv_warpgroup_sync(1 + p.group);
+        tv_named_sync(1 + p.group, TV_HOPPER_WARPGROUP); // all are done with the ones before
+        rx[p.thread] = sqrtf((float)x / (float)a.tokens);
+        tv_named_sync(1 + p.group, TV_HOPPER_WARPGROUP);
+        return rx;
     }
 };
 
@@ -128,18 +124,15 @@ __device__ static inline uint32_t tv_hopper_two_votes(int32_t sum0, int32_t sum1
     return tv_float_bits(fmaf(vote1, 256.0f, bytes + vote0));
 }
 
-template <int WIDTH, int BITS> struct tv_hopper_vote {
+template <int BITS> struct tv_hopper_vote {
     typedef tv_gemm_vote_args args;
-    typedef tv_hopper_squares<WIDTH> early;
-    static constexpr int scratch_bytes = WIDTH * (int)sizeof(float);
-    static constexpr int blocks = WIDTH / 64; // of 32 columns, in one half
-    struct old {
-        tv_hopper_votes<BITS> votes[blocks][2];
-    };
+    typedef tv_hopper_squares early;
+    static constexpr int scratch_bytes = TV_HOPPER_WIDTH * (int)sizeof(float);
+    static constexpr int blocks = TV_HOPPER_WIDTH / 32; // of columns
 
     // What a thread adds to: in each block the eight columns of the lane, in two rows.
     struct view {
-        int64_t element, down, room[2]; // index in the votes, between the rows; columns left in each
+        int64_t element, down, room[2]; // index in the votes; elements between the rows; columns left in each
 
         __device__ view(const args &a, const tv_hopper_place &p)
         {
@@ -150,20 +143,6 @@ template <int WIDTH, int BITS> struct tv_hopper_vote {
     };
 
     __device__ static early load(const args &a, const tv_hopper_place &p) { return early::load(a, p); }
-    __device__ static void ready(const args &a, const early &e, const tv_hopper_place &p) { e.share_rx(a, p); }
-
-    __device__ static old fetch(const args &a, const tv_hopper_place &p)
-    {
-        old o = {};
-        view v(a, p);
-#pragma unroll
-        for (int i = 0; i < 2 * blocks; i++) {
-            int right = i / 2 * 32, h = i % 2;
-            if (right < v.room[h])
-                o.votes[i / 2][h] = tv_hopper_votes<BITS>::load(a.votes, v.element + h * v.down + right);
-        }
-        return o;
-    }
 
     // Add the votes of one row in 32 columns. rx: of this lane's columns.
     __device__ static void count(tv_hopper_votes<BITS> &votes, const int32_t *sums, const float *rx, float steep,
@@ -181,11 +160,31 @@ template <int WIDTH, int BITS> struct tv_hopper_vote {
         votes.add(low, high);
     }
 
-    __device__ static void store(const args &a, const early &e, const tv_hopper_place &p, int right_half, old &o,
-                                 const int32_t (&sums)[WIDTH / 4])
+    template <bool WHOLE>
+    __device__ static void write(void *all, const view &v, const float steep[2], const float *rx,
+                                 const int32_t (&sums)[TV_HOPPER_SUMS])
     {
-        const float *rx = (const float *)p.scratch + right_half + p.thread % 4 * 2;
         tv_hopper_gather gather;
+        tv_hopper_votes<BITS> votes[blocks][2] = {};
+#pragma unroll
+        for (int i = 0; i < 2 * blocks; i++) {
+            int right = i / 2 * 32, h = i % 2;
+            if (WHOLE || right < v.room[h])
+                votes[i / 2][h] = tv_hopper_votes<BITS>::load(all, v.element + h * v.down + right);
+        }
+#pragma unroll
+        for (int i = 0; i < 2 * blocks; i++) {
+            int right = i / 2 * 32, h = i % 2;
+            count(votes[i / 2][h], sums + right / 2 + 2 * h, rx + right, steep[h], gather);
+            if (WHOLE || right < v.room[h])
+                votes[i / 2][h].store(all, v.element + h * v.down + right);
+        }
+    }
+
+    __device__ static void store(const args &a, const early &e, const tv_hopper_place &p,
+                                 const int32_t (&sums)[TV_HOPPER_SUMS])
+    {
+        const float *rx = e.share_rx(a, p) + p.thread % 4 * 2;
         view v(a, p);
         float steep[2];
 #pragma unroll
@@ -193,29 +192,21 @@ template <int WIDTH, int BITS> struct tv_hopper_vote {
             float test = a.rule.tau * sqrtf((float)e.g[h]);
             steep[h] = (test < 0.0f ? 0.0f : test) * TV_HOPPER_STEEP; // at 0 every sum but 0 votes, as below 0
         }
-        bool whole = tv_hopper_inside<WIDTH / 2>(a.n, a.k, p);
-#pragma unroll
-        for (int i = 0; i < 2 * blocks; i++) {
-            int right = i / 2 * 32, h = i % 2;
-            count(o.votes[i / 2][h], sums + right / 2 + 2 * h, rx + right, steep[h], gather);
-            if (whole || right < v.room[h])
-                o.votes[i / 2][h].store(a.votes, v.element + h * v.down + right);
-        }
+        if (tv_hopper_inside(a.n, a.k, p))
+            write<true>(a.votes, v, steep, rx, sums);
+        else
+            write<false>(a.votes, v, steep, rx, sums);
     }
 };
 
 // Any levels, any width: each warp puts 64 columns of its 16 rows into shared memory, then every lane takes eight columns of a row.
-template <int WIDTH> struct tv_hopper_vote_any {
+struct tv_hopper_vote_any {
     typedef tv_gemm_vote_args args;
-    typedef tv_hopper_squares<WIDTH> early;
-    static constexpr int rx_bytes = WIDTH * (int)sizeof(float);
+    typedef tv_hopper_squares early;
+    static constexpr int rx_bytes = TV_HOPPER_WIDTH * (int)sizeof(float);
     static constexpr int scratch_bytes = rx_bytes + 64 * 64 * (int)sizeof(int32_t);
 
-    struct old {};
-
     __device__ static early load(const args &a, const tv_hopper_place &p) { return early::load(a, p); }
-    __device__ static void ready(const args &a, const early &e, const tv_hopper_place &p) { e.share_rx(a, p); }
-    __device__ static old fetch(const args &, const tv_hopper_place &) { return {}; }
 
     __device__ static int vote(const args &a, int32_t sum, float root_g, float rx, uint32_t r16)
     {
@@ -225,7 +216,8 @@ template <int WIDTH> struct tv_hopper_vote_any {
     }
 
     // Eight columns of a row from (n, k) on; `width` of them exist. The draws of eight elements may lie in two blocks.
-    __device__ static void row_votes(const args &a, const int32_t *sums, const float *rx, int64_t n, int64_t k, int width)
+    __device__ static void row_votes(const args &a, const int32_t *sums, const float *rx, int64_t n, int64_t k,
+                                     int width)
     {
         float root_g = sqrtf((float)a.g_sumsq[n]);
         int64_t element = n * a.k + k;
@@ -277,16 +269,16 @@ template <int WIDTH> struct tv_hopper_vote_any {
         }
     }
 
-    __device__ static void store(const args &a, const early &, const tv_hopper_place &p, int right_half, const old &,
-                                 const int32_t (&sums)[WIDTH / 4])
+    __device__ static void store(const args &a, const early &e, const tv_hopper_place &p,
+                                 const int32_t (&sums)[TV_HOPPER_SUMS])
     {
-        const float *rx = (const float *)p.scratch + right_half;
+        const float *rx = e.share_rx(a, p);
         bool whole = a.k % 8 == 0 && ((uintptr_t)a.votes & 15) == 0;
         int lane = p.thread % TV_WARP;
         int64_t row0 = p.row - lane / 4; // of the warp
         int32_t *shared = (int32_t *)((uint8_t *)p.scratch + rx_bytes) + p.thread / TV_WARP * 16 * 64;
 #pragma unroll
-        for (int part = 0; part < WIDTH / 128; part++) {
+        for (int part = 0; part < TV_HOPPER_WIDTH / 64; part++) {
             __syncwarp();
 #pragma unroll
             for (int j = 0; j < 8; j++)

@@ -66,16 +66,18 @@ __device__ static inline void tv_copy_map_prefetch(const CUtensorMap *map)
 // The map's box at (k, row) to shared memory `to`; what lies outside of the matrix comes as zeros.
 __device__ static inline void tv_copy_box(void *to, const CUtensorMap *map, uint64_t *barrier, int k, int row)
 {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
-                     tv_hopper_shared(to)),
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, "
+                 "%4}], [%2];" ::"r"(tv_hopper_shared(to)),
                  "l"(map), "r"(tv_hopper_shared(barrier)), "r"(k), "r"(row)
                  : "memory");
 }
 
 // The same box to the same place in all blocks of `mask`, each told by its own barrier.
-__device__ static inline void tv_copy_box_to(void *to, const CUtensorMap *map, uint64_t *barrier, int k, int row, uint16_t mask)
+__device__ static inline void tv_copy_box_to(void *to, const CUtensorMap *map, uint64_t *barrier, int k, int row,
+                                             uint16_t mask)
 {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, "
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
+                 "[%0], [%1, "
                  "{%3, %4}], [%2], %5;" ::"r"(tv_hopper_shared(to)),
                  "l"(map), "r"(tv_hopper_shared(barrier)), "r"(k), "r"(row), "h"(mask)
                  : "memory");
@@ -95,8 +97,15 @@ __device__ static inline void tv_cluster_sync(void)
     asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
-// The 128 threads of one warpgroup; id 1..15.
-__device__ static inline void tv_warpgroup_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
+// Named barriers, id 1..15: wait for `threads` threads, or count as one of them and go on.
+__device__ static inline void tv_named_sync(int id, int threads)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+__device__ static inline void tv_named_arrive(int id, int threads)
+{
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 
 template <int COUNT> __device__ static inline void tv_registers_fewer(void)
 {
@@ -126,52 +135,24 @@ template <int PENDING> __device__ static inline void tv_wgmma_wait(void)
 
 #define TV_R4(d, i) "+r"(d[i]), "+r"(d[(i) + 1]), "+r"(d[(i) + 2]), "+r"(d[(i) + 3])
 #define TV_R16(d, i) TV_R4(d, i), TV_R4(d, (i) + 4), TV_R4(d, (i) + 8), TV_R4(d, (i) + 12)
-#define TV_R32(d) TV_R16(d, 0), TV_R16(d, 16)
-#define TV_R64(d) TV_R32(d), TV_R16(d, 32), TV_R16(d, 48)
-#define TV_NAMES_32                                                                                                    \
-    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "   \
-    "%24, %25, %26, %27, %28, %29, %30, %31"
-#define TV_NAMES_64                                                                                                    \
-    TV_NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, "    \
-                "%51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define TV_NAMES_128                                                                                                   \
-    TV_NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, "    \
-                "%83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, "    \
-                "%102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, "     \
-                "%118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
-#define TV_WGMMA(shape, names, a, b, add)                                                                              \
-    "{\n.reg .pred p;\nsetp.ne.b32 p, " add ", 0;\n"                                                                   \
-    "wgmma.mma_async.sync.aligned." shape ".s32.s8.s8 {" names "}, " a ", " b ", p;\n}"
+#define TV_R64(d) TV_R16(d, 0), TV_R16(d, 16), TV_R16(d, 32), TV_R16(d, 48)
 
-// sums = A B^T (add 0) or sums + A B^T over 32 bytes of K: 64 rows of A x all columns, whose sums are in two arrays, a half each.
-__device__ static inline void tv_wgmma(int32_t (&left)[64], int32_t (&right)[64], uint64_t a, uint64_t b, int add)
+// sums = A B^T (add 0) or sums + A B^T: 64 rows x 128 columns over 32 bytes of K.
+__device__ static inline void tv_wgmma(int32_t (&sums)[64], uint64_t a, uint64_t b, int add)
 {
-    asm volatile(TV_WGMMA("m64n256k32", TV_NAMES_128, "%128", "%129", "%130")
-                 : TV_R64(left), TV_R64(right)
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "setp.ne.b32 p, %66, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, "
+                 "%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, "
+                 "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, %64, %65, p;\n"
+                 "}"
+                 : TV_R64(sums)
                  : "l"(a), "l"(b), "r"(add));
-}
-__device__ static inline void tv_wgmma(int32_t (&left)[32], int32_t (&right)[32], uint64_t a, uint64_t b, int add)
-{
-    asm volatile(TV_WGMMA("m64n128k32", TV_NAMES_64, "%64", "%65", "%66")
-                 : TV_R32(left), TV_R32(right)
-                 : "l"(a), "l"(b), "r"(add));
-}
-// The same for one half alone; b: of its columns.
-__device__ static inline void tv_wgmma_half(int32_t (&sums)[64], uint64_t a, uint64_t b, int add)
-{
-    asm volatile(TV_WGMMA("m64n128k32", TV_NAMES_64, "%64", "%65", "%66") : TV_R64(sums) : "l"(a), "l"(b), "r"(add));
-}
-__device__ static inline void tv_wgmma_half(int32_t (&sums)[32], uint64_t a, uint64_t b, int add)
-{
-    asm volatile(TV_WGMMA("m64n64k32", TV_NAMES_32, "%32", "%33", "%34") : TV_R32(sums) : "l"(a), "l"(b), "r"(add));
 }
 
 // Behind the last wait: no use of the sums may move in front of it.
-template <int COUNT> __device__ static inline void tv_wgmma_settle(int32_t (&acc)[COUNT])
-{
-#pragma unroll
-    for (int i = 0; i < COUNT; i += 16)
-        asm volatile("" : TV_R16(acc, i)::"memory");
-}
+__device__ static inline void tv_wgmma_settle(int32_t (&sums)[64]) { asm volatile("" : TV_R64(sums)::"memory"); }
 
 #endif

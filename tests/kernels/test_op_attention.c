@@ -250,13 +250,15 @@ static void test_backward(void **state)
 
 static void same(const op_backend *on, const attention_case *c)
 {
-    attention_result want, got, again;
+    attention_result want, got, again, plain;
     int64_t items = c->tokens * c->heads * c->width, rows = c->tokens * c->heads;
     forward(op_ref(), c, 0, &want);
     forward(on, c, 0, &got);
     op_same_floats("out", on, want.out, got.out, items);
     op_same_floats("top", on, want.top, got.top, rows);
     op_same_floats("norm", on, want.norm, got.norm, rows);
+    forward(on, c, 1, &plain);
+    op_same_floats("out in evaluation", on, want.out, plain.out, items);
     again = got;
     backward(op_ref(), c, &want);
     backward(on, c, &got);
@@ -291,11 +293,31 @@ static void test_bits(void **state)
     op_against_ref(check_bits);
 }
 
+// Heads of width 64, which a backend may do in tiles: whole tiles and tails, and a softmax so sharp that weights go down to 0.
+static void check_tile_bits(const op_backend *on)
+{
+    static const int64_t contexts[] = {1, 8, 17, 31, 32, 33, 63, 64, 65, 100, 128, 200, 256, 289, 512};
+    op_random random = {86, 0};
+    for (int i = (int)(sizeof contexts / sizeof contexts[0]) - 1; i >= 0; i -= op_stride()) {
+        int64_t windows = contexts[i] < 200 ? 3 : 1;
+        attention_case c = random_attention(&random, windows, contexts[i], 1 + i % 2, 64);
+        for (int64_t j = 0; i % 3 == 0 && j < c.tokens * c.heads; j++)
+            c.scale[0][j] *= 200.0f;
+        same(on, &c);
+    }
+}
+
+static void test_tile_bits(void **state)
+{
+    (void)state;
+    op_against_ref(check_tile_bits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rotary),   cmocka_unit_test(test_rotary_bits), cmocka_unit_test(test_forward),
-        cmocka_unit_test(test_backward), cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_backward), cmocka_unit_test(test_bits),        cmocka_unit_test(test_tile_bits),
     };
     return op_run("op_attention", tests);
 }
