@@ -80,7 +80,8 @@ static void test_shipped_configs(void **state)
         if (i == 1) { // its weights without those of the norms: embedding, sequencer, blocks, head
             int64_t d = c.model.width, f = c.model.ffn;
             int64_t weights = 264 * d + d * 3 * d + c.model.blocks * (4 * d * d + 3 * d * f) + 264 * d;
-            assert_in_range(weights, 20650000, 20750000);
+            assert_in_range(weights, 20600000, 20800000);
+            assert_int_equal(f % 16, 0); // rows that the GPU's products take without copies a byte at a time
             assert_int_equal(c.train.unit_windows * c.model.context, 16384);
         }
         tv_config_free(&c);
