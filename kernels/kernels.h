@@ -370,6 +370,8 @@ typedef struct tv_ballot_e_args {
     int64_t *stats; // [1]: exponents moved +=
 } tv_ballot_e_args;
 
+#include "kernels/ops_moe.h"
+
 // ---- backend ---------------------------------------------------------------------------------------------------------------
 
 typedef enum tv_copy_kind { TV_COPY_TO_DEVICE, TV_COPY_TO_HOST, TV_COPY_DEVICE } tv_copy_kind;
@@ -420,6 +422,19 @@ typedef struct tv_backend {
     tv_status (*ballot_histogram)(const tv_ballot_args *, void *stream);
     tv_status (*ballot)(const tv_ballot_args *, void *stream);
     tv_status (*ballot_e)(const tv_ballot_e_args *, void *stream);
+    tv_status (*moe_route)(const tv_moe_route_args *, void *stream);
+    tv_status (*moe_route_backward)(const tv_moe_route_backward_args *, void *stream);
+    tv_status (*moe_plan)(const tv_moe_plan_args *, void *stream);
+    tv_status (*rows_gather)(const tv_rows_gather_args *, void *stream);
+    tv_status (*rows_pack)(const tv_rows_pack_args *, void *stream);
+    tv_status (*rows_unpack)(const tv_rows_unpack_args *, void *stream);
+    tv_status (*moe_gemm)(const tv_moe_gemm_args *, void *stream);
+    tv_status (*moe_channels)(const tv_moe_channels_args *, void *stream);
+    tv_status (*moe_vote)(const tv_moe_vote_args *, void *stream);
+    tv_status (*moe_activate)(const tv_moe_activate_args *, void *stream);
+    tv_status (*moe_activate_backward)(const tv_moe_activate_backward_args *, void *stream);
+    tv_status (*moe_combine)(const tv_moe_combine_args *, void *stream);
+    tv_status (*moe_combine_backward)(const tv_moe_combine_backward_args *, void *stream);
 } tv_backend;
 
 // The backend called `name` ("ref", "cpu", "cuda", or "auto": the fastest that can run here). An absent one gives TV_BACKEND and a
