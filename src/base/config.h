@@ -28,6 +28,21 @@ typedef struct tv_config_model {
     double rope_base;            // 10000
 } tv_config_model;
 
+// Mixture of experts in place of the ffn.
+typedef struct tv_config_moe {
+    int64_t experts;     // n_e; 0: the dense ffn
+    int64_t top_k;       // experts of a token
+    int64_t width;       // inner width F of an expert; 0: model.ffn (tv_config_expert_width)
+    int64_t shared;      // inner width of the expert that all tokens pass; 0: none
+    int64_t wire_digits; // ternary digits of a value that travels
+    int64_t balance;     // bool: routing biases move
+    int64_t dense_dispatch_max_tokens;
+} tv_config_moe;
+
+typedef struct tv_config_parallel {
+    int64_t expert_ranks; // P; 0: auto (tv_config_expert_ranks)
+} tv_config_parallel;
+
 typedef struct tv_config_data {
     char **train; // paths, relative to the working directory
     int64_t train_count;
@@ -74,6 +89,8 @@ typedef struct tv_config_run {
 
 typedef struct tv_config {
     tv_config_model model;
+    tv_config_moe moe;
+    tv_config_parallel parallel;
     tv_config_data data;
     tv_config_train train;
     tv_config_vote vote;
@@ -94,15 +111,23 @@ tv_status tv_config_read_text(tv_config *config, const char *name, const char *t
 // One "section.key=value" (value in YAML's own syntax; lists as [a, b]). Errors name the option and the nearest key.
 tv_status tv_config_set(tv_config *config, const char *assignment);
 // Rules between keys: width divisible by heads, head width even, unit tokens <= 131072, U q <= 32767, quorum <= U q,
-// reduced lengths, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
+// reduced lengths, top_k <= experts, expert_ranks divides experts, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
 // Messages show the arithmetic.
 tv_status tv_config_check(const tv_config *config);
+// Inner width of an expert: moe.width, or model.ffn when that is 0.
+static inline int64_t tv_config_expert_width(const tv_config *config)
+{
+    return config->moe.width ? config->moe.width : config->model.ffn;
+}
+// Over how many of `ranks` ranks the experts are split: parallel.expert_ranks, or with auto the largest divisor of both
+// `ranks` and moe.experts; 1 without experts. TV_CONFIG: the number given does not divide the ranks.
+tv_status tv_config_expert_ranks(const tv_config *config, int ranks, int *expert_ranks);
 // Resolved YAML, malloc'd, in schema order; reading it back gives the same config, to the last bit of a float.
 tv_status tv_config_text(const tv_config *config, char **text);
-// XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, data.valid_bytes
-// (0 when data.valid names a file, since nothing is held out then), train (without stop_at, eval_*), vote (without
-// exchange), update.
-// Paths, run, checkpoint, guard may change on resume. TV_MEMORY only.
+// XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, moe (only with
+// experts, and without dense_dispatch_max_tokens), data.valid_bytes (0 when data.valid names a file, since nothing is held
+// out then), train (without stop_at, eval_*), vote (without exchange), update.
+// Paths, run, checkpoint, guard, parallel may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);
 // Give a key that holds a text (section "run", key "dir") this value, with the schema's checks.
 tv_status tv_config_assign(tv_config *config, const char *section, const char *key, const char *text);

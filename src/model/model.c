@@ -155,3 +155,17 @@ tv_status tv_model_backward(tv_model *model, tv_unit *unit)
     }
     return TV_OK;
 }
+
+tv_status tv_model_after_step(tv_model *model, tv_unit *unit)
+{
+    unit->backend = model->backend;
+    unit->params = &model->params;
+    unit->tokens = 0;
+    for (int64_t i = 0; i < model->part_count; i++) {
+        const tv_part_ops *ops = model->parts[i]->ops;
+        if (ops->after_step != NULL) {
+            TV_TRY(ops->after_step(model->parts[i], unit));
+        }
+    }
+    return TV_OK;
+}

@@ -13,47 +13,97 @@
 #include "base/tensor.h"
 #include "kernels/kernels.h"
 
+// Which ranks hold a tensor. A group is P consecutive ranks that hold every expert once; a rank's place is rank mod P,
+// and the R / P ranks of one place are replicas of each other. Places are shared out in units of whole matrices, so that
+// another placement may cut elsewhere (tables: at their buckets).
+typedef enum tv_placement {
+    TV_PLACE_REPLICATED, // every rank
+    TV_PLACE_EXPERT      // a stack of matrices, consecutive blocks of them over the P = expert_ranks places
+} tv_placement;
+
 // How a part declares a ternary tensor W[rows, cols].
 typedef struct tv_tensor_spec {
     char name[64]; // "block.0.attention.q"
     char part[24]; // the part's kind, for audit's table: "attention"
     int64_t rows, cols;
     tv_scale_type scale_type;
-    int residual; // writes into the residual stream: initial exponent one less
-    int lookup;   // a table that is looked up: initial exponent as for K = 1
-    int ones;     // starts at +1 with exponent 0 (norm weights)
-    int frozen;   // takes no step: has no T_accum, E_accum, votes
+    int64_t stack;  // matrices of rows / stack rows that stand below each other; 0 or 1: it is one matrix
+    int residual;   // writes into the residual stream: initial exponent one less
+    int lookup;     // a table that is looked up: initial exponent as for K = 1
+    int unit_scale; // initial exponent as for K = 1, although an operand of products (centroids)
+    int ones;       // starts at +1 with exponent 0 (norm weights)
+    int frozen;     // takes no step: has no T_accum, E_accum, votes
+    tv_placement placement;
 } tv_tensor_spec;
 
-// One tensor of the table. Pointers are backend memory.
+// One tensor of the table. Pointers are backend memory and point at the first row that this rank holds.
 typedef struct tv_param {
-    tv_tensor_spec spec;
+    tv_tensor_spec spec;            // of the whole tensor, on every rank
     uint32_t id;                    // XXH32 of the name
     int group, base, mantissa_bits; // G, b, m
     int exponent;                   // initial E
-    uint8_t *T;                     // [padded rows, ceil(K/5)]; padded rows = R block, for the all-gather
-    int8_t *E;                      // [padded rows, ceil(K/G)]
-    int8_t *T_accum, *E_accum; // own rows only (all rows when exchange is allreduce); NULL when frozen or not training
-    int64_t own_first, own_count;     // rows whose ballot this rank runs
-    int64_t share_first, share_count; // rows that this rank writes into a checkpoint (its block of the split by ranks)
-    int64_t block;                    // ceil(N/R); one more where 16-bit sharded votes need block K even
-    int8_t *w8, *w8t; // decoded weights [N, K] and [K, N]; w8t only when training, not for lookup and ones
-    void *votes;      // [padded rows, K] int8 or int16, even count; NULL when frozen or not training
+    // Rows are numbered in the whole tensor. Replicated: first_row 0, held_rows = rows. Expert: the place's matrices.
+    int64_t first_row, held_rows;
+    uint8_t *T; // [padded rows, ceil(K/5)]; padded rows = R block for the all-gather of a replicated tensor, else held
+    int8_t *E;  // [padded rows, ceil(K/G)]
+    int8_t *T_accum,
+        *E_accum; // own rows only (all held rows when exchange is allreduce); NULL when frozen or not training
+    // Rows whose ballot this rank runs. Expert: the held rows, with either form of exchange, since the replicas sum their
+    // votes with an all-reduce and each moves all of them.
+    int64_t own_first, own_count;
+    int64_t share_first, share_count; // rows that this rank writes into a checkpoint (its block of the split by ranks,
+                                      // expert: of the held rows by replicas)
+    int64_t block;                    // rows of such a split; one more where 16-bit sharded votes need block K even
+    // Decoded weights of the held matrices, each [N, K] in w8 and [K, N] in w8t, N = rows / stack; w8t only when
+    // training, not for lookup and ones.
+    int8_t *w8, *w8t;
+    void *votes; // [padded rows, K] int8 or int16, even count; NULL when frozen or not training
 } tv_param;
 
-// Side state of a part (usage counts, strengths ...): int8, int16 or int32 arrays, replicated.
+// Rows of one of the tensor's matrices, and how many matrices this rank holds.
+static inline int64_t tv_param_matrix_rows(const tv_param *param)
+{
+    return param->spec.stack > 1 ? param->spec.rows / param->spec.stack : param->spec.rows;
+}
+static inline int64_t tv_param_matrices(const tv_param *param)
+{
+    return param->held_rows / tv_param_matrix_rows(param);
+}
+// Packed trits and exponents of row `row` of the whole tensor, which this rank must hold.
+static inline uint8_t *tv_param_T(const tv_param *param, int64_t row)
+{
+    return param->T + (row - param->first_row) * tv_row_bytes(param->spec.cols);
+}
+static inline int8_t *tv_param_E(const tv_param *param, int64_t row)
+{
+    return param->E + (row - param->first_row) * tv_row_groups(param->spec.cols, param->group);
+}
+
+// Side state of a part (usage counts, strengths, routing biases): an int8, int16 or int32 array that starts at zero. It is
+// part of the state (digest, checkpoint, hashes of replicas) and, unlike T_accum, also there when not training.
 typedef struct tv_side_spec {
     char name[64], part[24], group[24]; // owner's name, array name ("usage"), shard folder ("tables")
     tv_dtype dtype;
     int64_t rows, cols;
+    tv_placement placement; // TV_PLACE_REPLICATED: every rank makes the same changes to all rows
 } tv_side_spec;
+
+typedef struct tv_side {
+    tv_side_spec spec;
+    int64_t first_row, held_rows;     // as in tv_param
+    int64_t share_first, share_count; // rows that this rank writes into a checkpoint
+    void *data;                       // [held_rows, cols] backend memory
+} tv_side;
 
 typedef struct tv_params {
     tv_param *items;
     int64_t count, capacity;
+    tv_side *sides;
+    int64_t side_count, side_capacity;
     int mantissa_bits;
     const tv_backend *backend;
     int rank, ranks, sharded, training, vote_bits;
+    int expert_ranks; // P
     void *state_slab, *decoded_slab, *vote_slab;
     size_t state_bytes, decoded_bytes, vote_bytes; // slab sizes of this rank
 } tv_params;
@@ -62,21 +112,27 @@ void tv_params_init(tv_params *params, int mantissa_bits);
 void tv_params_free(tv_params *params); // slabs and table
 
 // Declare a tensor; *index is its place in the table. Errors: a name or tensor id already taken (TV_INTERNAL /
-// TV_CONFIG with both names), a reduced length over tv_reduced_length_max (TV_CONFIG).
+// TV_CONFIG with both names), a reduced length (cols, or rows of one matrix) over tv_reduced_length_max (TV_CONFIG), rows
+// that the stack does not divide, or experts that are no stack (TV_INTERNAL).
 tv_status tv_params_add(tv_params *params, const tv_tensor_spec *spec, int64_t *index);
+// Declare side state; *index is its place among the sides. TV_INTERNAL: an empty shape or name, a type that no state has, a
+// pair of name and part that is taken.
+tv_status tv_params_add_side(tv_params *params, const tv_side_spec *spec, int64_t *index);
 
 // Where this process stands and what it needs.
 typedef struct tv_params_layout_args {
     const tv_backend *backend; // NULL: measure only (slab sizes, no memory) for --dry-run and audit
     int rank, ranks;
-    int sharded;   // vote.exchange = sharded
-    int training;  // 0: T and E only
-    int vote_bits; // 8 or 16
+    int sharded;      // vote.exchange = sharded
+    int training;     // 0: T and E only
+    int vote_bits;    // 8 or 16
+    int expert_ranks; // P; 0: 1
 } tv_params_layout_args;
-// Fix owners and addresses; allocates the three slabs. Call once, after all parts have declared.
+// Fix owners and addresses; allocates the three slabs. Call once, after all parts have declared. TV_CONFIG: P does not
+// divide the ranks, or the matrices of an expert tensor.
 tv_status tv_params_layout(tv_params *params, const tv_params_layout_args *args);
 
-// Initial state of every tensor (numerics.md section 1). threshold = H of step 0.
+// Initial state of every tensor (numerics.md section 1), zeros in side state. threshold = H of step 0.
 tv_status tv_params_initialise(tv_params *params, uint32_t seed, int threshold);
 // w8 and w8t from T and E, all tensors (`all` 0: those not frozen). Once a step.
 tv_status tv_params_decode(tv_params *params, int all, void *stream);
@@ -85,15 +141,15 @@ tv_status tv_params_clear_votes(tv_params *params, void *stream);
 tv_status tv_params_validate(tv_params *params, void *stream);
 
 // The state as arrays of this rank's share, in host memory, table order: T, E, T_accum, E_accum of each tensor
-// (`full` 0: T and E only, as frozen tensors always). With a host backend the arrays point into the table;
-// otherwise into `staging` (see tv_params_state_staging_bytes), to which the state is copied when copy_out is set, and
-// which holds at least those bytes. *arrays is malloc'd and owned by the caller; *count entries. staging may be NULL
+// (`full` 0: T and E only, as frozen tensors always), then the side state. With a host backend the arrays point into the
+// table; otherwise into `staging` (see tv_params_state_staging_bytes), to which the state is copied when copy_out is set,
+// and which holds at least those bytes. *arrays is malloc'd and owned by the caller; *count entries. staging may be NULL
 // with a host backend, or when nothing is copied and only the shapes are wanted (data is then NULL).
 tv_status tv_params_state(tv_params *params, int full, void *staging, int copy_out, tv_state_array **arrays,
                           int64_t *count);
 size_t tv_params_state_staging_bytes(const tv_params *params, int full);
-// As tv_params_state, but for loading: T and E arrays cover ALL rows (every rank reads them), T_accum and E_accum the
-// own rows. After filling them call tv_params_state_loaded to copy staging to the backend (a no-op for a host backend).
+// As tv_params_state, but for loading: T and E arrays and side state cover all held rows (every rank reads all of a
+// replicated tensor), T_accum and E_accum the own rows. After filling them call tv_params_state_loaded to copy staging to the backend (a no-op for a host backend).
 // *staging is malloc'd (NULL for a host backend) and owned by the caller, who frees it after tv_params_state_loaded.
 tv_status tv_params_state_for_load(tv_params *params, int full, void **staging, tv_state_array **arrays,
                                    int64_t *count);

@@ -14,4 +14,13 @@ tv_status tv_part_declare(const tv_part *part, tv_params *params, const char *le
     return tv_params_add(params, &full, index);
 }
 
+tv_status tv_part_declare_side(const tv_part *part, tv_params *params, const char *leaf, const tv_side_spec *spec,
+                               int64_t *index)
+{
+    tv_side_spec full = *spec;
+    snprintf(full.name, sizeof full.name, "%s", part->name);
+    snprintf(full.part, sizeof full.part, "%s", leaf);
+    return tv_params_add_side(params, &full, index);
+}
+
 tv_arena *tv_plan_keep(tv_plan *plan) { return plan->training ? &plan->saved : &plan->scratch; }

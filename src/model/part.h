@@ -1,6 +1,7 @@
 // A part of the model: five functions over the parameter table.
 //
-// A part sees a tv_unit (tokens, stream, backend), its own buffers and the table; never a rank number, a file or MPI.
+// A part sees a tv_unit (tokens, stream, backend, communicators), its own buffers and the table; never a file or MPI, and a
+// rank number only as its place in a communicator.
 // All parts work in place on the residual stream x [M, D]: forward does x += f(x) (the embedding writes x), backward
 // turns dL/d(output) into dL/d(input) in place and adds its votes into the table's vote buffers.
 #ifndef TV_MODEL_PART_H
@@ -28,6 +29,9 @@ typedef struct tv_unit {
     int levels;
     uint32_t seed, step, index; // index: the unit's number in the step, 0 .. U-1
     int32_t *fault;             // [1] backend memory, sticky
+    // Ranks; NULL: this one alone. All ranks of `experts`, the P ranks that hold every expert once (NULL too when P = 1:
+    // params->expert_ranks), run forward and backward equally often, with units of any size, 0 tokens included.
+    struct tv_comm *comm, *experts;
 } tv_unit;
 
 // Buffers are taken once, here; forward and backward use the stored pointers. `saved` lives from forward to backward;
@@ -47,11 +51,15 @@ typedef struct tv_part tv_part;
 typedef struct tv_part_ops {
     const char *kind; // "attention"
     tv_status (*declare)(tv_part *part, tv_params *params, const tv_config *config);
+    // Called twice: to measure, and again to take the same buffers for good.
     tv_status (*plan)(tv_part *part, tv_plan *plan);
     tv_status (*forward)(tv_part *part, tv_unit *unit, float *x);
     tv_status (*backward)(tv_part *part, tv_unit *unit, float *dx);
-    tv_status (*after_step)(tv_part *part, tv_unit *unit); // optional
-    void (*free)(tv_part *part);                           // frees part and what it owns
+    // Optional. Collective over unit->comm: once a step on every rank, after the ballot and the decoding, with a unit of no
+    // tokens whose `step` is the step just made. For side state that moves by what the step's units did (sums over all
+    // units are sums over unit->comm); it must change alike on all ranks that hold it.
+    tv_status (*after_step)(tv_part *part, tv_unit *unit);
+    void (*free)(tv_part *part); // frees part and what it owns
 } tv_part_ops;
 
 // Base of every part's struct.
@@ -63,6 +71,9 @@ struct tv_part {
 // Declare tensor "<part's name>.<leaf>": *spec gives shape, scale type and flags; its name and part are filled in here.
 tv_status tv_part_declare(const tv_part *part, tv_params *params, const char *leaf, const tv_tensor_spec *spec,
                           int64_t *index);
+// Declare side state of the part: its name is the part's, its array's name is `leaf`; *spec gives the rest.
+tv_status tv_part_declare_side(const tv_part *part, tv_params *params, const char *leaf, const tv_side_spec *spec,
+                               int64_t *index);
 // Where a part takes what its forward writes: `saved` when a backward follows, else `scratch`.
 tv_arena *tv_plan_keep(tv_plan *plan);
 
