@@ -4,18 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/slab.h"
-
-// The three slabs while they are carved.
-typedef struct slabs {
-    tv_arena state, decoded, votes;
-} slabs;
-
 void tv_params_init(tv_params *params, int mantissa_bits)
 {
     memset(params, 0, sizeof *params);
     params->mantissa_bits = mantissa_bits;
-    params->ranks = 1;
+    params->ranks = params->expert_ranks = 1;
 }
 
 void tv_params_free(tv_params *params)
@@ -28,26 +21,37 @@ void tv_params_free(tv_params *params)
         params->backend->free(params->decoded_slab);
         params->backend->free(params->state_slab);
     }
+    free(params->sides);
     free(params->items);
     tv_params_init(params, params->mantissa_bits);
 }
 
-static tv_status check_spec(const tv_params *params, const tv_tensor_spec *spec, uint32_t id)
+static tv_status check_spec(const tv_params *params, const tv_tensor_spec *spec)
 {
     if (spec->name[0] == '\0' || spec->rows < 1 || spec->cols < 1) {
         return TV_FAIL(TV_INTERNAL, "tensor '%s' has no name or an empty shape %" PRId64 " x %" PRId64, spec->name,
                        spec->rows, spec->cols);
     }
+    int64_t stack = spec->stack > 1 ? spec->stack : 1, height = spec->rows / stack;
+    if (spec->stack < 0 || spec->rows % stack != 0 || (spec->placement == TV_PLACE_EXPERT && spec->stack < 1)) {
+        return TV_FAIL(TV_INTERNAL, "tensor '%s' of %" PRId64 " rows is declared as a stack of %" PRId64 " matrices",
+                       spec->name, spec->rows, spec->stack);
+    }
     // A looked-up table is never an operand of a product, so its sums cannot overflow.
-    int64_t longest = spec->rows > spec->cols ? spec->rows : spec->cols;
+    int64_t longest = height > spec->cols ? height : spec->cols;
     int64_t limit = tv_reduced_length_max(params->mantissa_bits);
     if (!spec->lookup && longest > limit) {
         return TV_FAIL(TV_CONFIG,
                        "tensor '%s' is %" PRId64 " x %" PRId64
                        "; with model.scale_mantissa_bits %d int32 sums hold at most %" PRId64
                        " terms: make the layer narrower",
-                       spec->name, spec->rows, spec->cols, params->mantissa_bits, limit);
+                       spec->name, height, spec->cols, params->mantissa_bits, limit);
     }
+    return TV_OK;
+}
+
+static tv_status check_name(const tv_params *params, const tv_tensor_spec *spec, uint32_t id)
+{
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *other = &params->items[i];
         if (strcmp(other->spec.name, spec->name) == 0) {
@@ -64,123 +68,69 @@ static tv_status check_spec(const tv_params *params, const tv_tensor_spec *spec,
     return TV_OK;
 }
 
+// One more item in a list.
+static tv_status make_room(void **items, int64_t count, int64_t *capacity, size_t item_bytes)
+{
+    if (count < *capacity) {
+        return TV_OK;
+    }
+    int64_t larger = *capacity == 0 ? 64 : 2 * *capacity;
+    void *moved = realloc(*items, (size_t)larger * item_bytes);
+    if (moved == NULL) {
+        return TV_FAIL(TV_MEMORY, "no memory for a table of %" PRId64 " tensors", larger);
+    }
+    *items = moved;
+    *capacity = larger;
+    return TV_OK;
+}
+
 tv_status tv_params_add(tv_params *params, const tv_tensor_spec *spec, int64_t *index)
 {
     uint32_t id = tv_hash_name(spec->name);
-    TV_TRY(check_spec(params, spec, id));
-    if (params->count == params->capacity) {
-        int64_t capacity = params->capacity == 0 ? 64 : 2 * params->capacity;
-        tv_param *items = realloc(params->items, (size_t)capacity * sizeof *items);
-        if (items == NULL) {
-            return TV_FAIL(TV_MEMORY, "no memory for a table of %" PRId64 " tensors", capacity);
-        }
-        params->items = items;
-        params->capacity = capacity;
-    }
+    TV_TRY(check_spec(params, spec));
+    TV_TRY(check_name(params, spec, id));
+    void *items = params->items;
+    TV_TRY(make_room(&items, params->count, &params->capacity, sizeof *params->items));
+    params->items = items;
     tv_param *param = &params->items[params->count];
     memset(param, 0, sizeof *param);
     param->spec = *spec;
     param->id = id;
     param->group = tv_scale_group(spec->scale_type);
     param->mantissa_bits = params->mantissa_bits;
-    int start = spec->ones ? 0 : tv_initial_exponent(spec->lookup ? 1 : spec->cols, spec->residual);
+    int start = spec->ones ? 0 : tv_initial_exponent(spec->lookup || spec->unit_scale ? 1 : spec->cols, spec->residual);
     tv_lattice_start(params->mantissa_bits, start, &param->base, &param->exponent);
     *index = params->count++;
     return TV_OK;
 }
 
-// Rows of this rank, from the split into blocks of equal length.
-static void place_rows(tv_param *param, const tv_params *params)
+tv_status tv_params_add_side(tv_params *params, const tv_side_spec *spec, int64_t *index)
 {
-    int64_t rows = param->spec.rows;
-    param->block = tv_ceil_div(rows, params->ranks);
-    // 16-bit votes travel in pairs, so a rank's block must hold an even number of them.
-    if (params->sharded && params->vote_bits == 16 && param->spec.cols % 2 == 1 && param->block % 2 == 1) {
-        param->block++;
+    if (spec->name[0] == '\0' || spec->part[0] == '\0' || spec->group[0] == '\0' || spec->rows < 1 || spec->cols < 1 ||
+        spec->dtype < 0 || spec->dtype >= TV_DTYPE_COUNT || spec->placement != TV_PLACE_REPLICATED) {
+        return TV_FAIL(TV_INTERNAL, "side state '%s/%s' of %" PRId64 " x %" PRId64 " is not declared as state can be",
+                       spec->name, spec->part, spec->rows, spec->cols);
     }
-    int64_t first = params->rank * param->block;
-    first = first < rows ? first : rows;
-    param->share_first = first;
-    param->share_count = rows - first < param->block ? rows - first : param->block;
-    param->own_first = params->sharded ? param->share_first : 0;
-    param->own_count = params->sharded ? param->share_count : rows;
-}
-
-static void carve_param(tv_param *param, const tv_params *params, slabs *s)
-{
-    int64_t rows = param->spec.rows, cols = param->spec.cols, padded = params->ranks * param->block;
-    int64_t groups = tv_row_groups(cols, param->group);
-    param->T = tv_arena_take(&s->state, padded * tv_row_bytes(cols), 1);
-    param->E = tv_arena_take(&s->state, padded * groups, 1);
-    param->w8 = tv_arena_take(&s->decoded, rows * cols, 1);
-    param->w8t = NULL;
-    if (params->training && !param->spec.lookup && !param->spec.ones) {
-        param->w8t = tv_arena_take(&s->decoded, rows * cols, 1);
+    for (int64_t i = 0; i < params->side_count; i++) {
+        const tv_side_spec *other = &params->sides[i].spec;
+        if (strcmp(other->name, spec->name) == 0 && strcmp(other->part, spec->part) == 0) {
+            return TV_FAIL(TV_INTERNAL, "side state '%s/%s' is declared twice", spec->name, spec->part);
+        }
     }
-    param->T_accum = param->E_accum = NULL;
-    param->votes = NULL;
-    if (params->training && !param->spec.frozen) {
-        param->T_accum = tv_arena_take(&s->state, param->own_count * cols, 1);
-        param->E_accum = tv_arena_take(&s->state, param->own_count * groups, 1);
-        int64_t items = padded * cols;
-        param->votes = tv_arena_take(&s->votes, items + items % 2, (size_t)params->vote_bits / 8);
-    }
-}
-
-static void carve(tv_params *params, slabs *s)
-{
-    for (int64_t i = 0; i < params->count; i++) {
-        carve_param(&params->items[i], params, s);
-    }
-}
-
-tv_status tv_params_layout(tv_params *params, const tv_params_layout_args *args)
-{
-    if (args->ranks < 1 || args->rank < 0 || args->rank >= args->ranks ||
-        (args->vote_bits != 8 && args->vote_bits != 16)) {
-        return TV_FAIL(TV_INTERNAL, "layout for rank %d of %d with %d vote bits", args->rank, args->ranks,
-                       args->vote_bits);
-    }
-    if (params->state_slab != NULL) {
-        return TV_FAIL(TV_INTERNAL, "the parameter table is laid out twice");
-    }
-    params->rank = args->rank;
-    params->ranks = args->ranks;
-    params->sharded = args->sharded;
-    params->training = args->training;
-    params->vote_bits = args->vote_bits;
-    for (int64_t i = 0; i < params->count; i++) {
-        place_rows(&params->items[i], params);
-    }
-    slabs s;
-    tv_arena_init(&s.state, "the training state");
-    tv_arena_init(&s.decoded, "the decoded weights");
-    tv_arena_init(&s.votes, "the votes");
-    carve(params, &s);
-    TV_TRY(tv_arena_check(&s.state));
-    TV_TRY(tv_arena_check(&s.decoded));
-    TV_TRY(tv_arena_check(&s.votes));
-    params->state_bytes = s.state.high_water;
-    params->decoded_bytes = s.decoded.high_water;
-    params->vote_bytes = s.votes.high_water;
-    if (args->backend == NULL) {
-        return TV_OK;
-    }
-    params->backend = args->backend;
-    TV_TRY(tv_slab_bind(args->backend, &s.state, &params->state_slab));
-    TV_TRY(tv_slab_bind(args->backend, &s.decoded, &params->decoded_slab));
-    TV_TRY(tv_slab_bind(args->backend, &s.votes, &params->vote_slab));
-    carve(params, &s);
-    TV_TRY(tv_arena_check(&s.state));
-    TV_TRY(tv_arena_check(&s.decoded));
-    return tv_arena_check(&s.votes);
+    void *sides = params->sides;
+    TV_TRY(make_room(&sides, params->side_count, &params->side_capacity, sizeof *params->sides));
+    params->sides = sides;
+    params->sides[params->side_count] = (tv_side){.spec = *spec};
+    *index = params->side_count++;
+    return TV_OK;
 }
 
 tv_status tv_params_initialise(tv_params *params, uint32_t seed, int threshold)
 {
     for (int64_t i = 0; i < params->count; i++) {
         tv_param *param = &params->items[i];
-        tv_init_args args = {.rows = param->spec.rows,
+        tv_init_args args = {.rows = param->held_rows,
+                             .first_row = param->first_row,
                              .cols = param->spec.cols,
                              .group = param->group,
                              .exponent = param->exponent,
@@ -197,13 +147,37 @@ tv_status tv_params_initialise(tv_params *params, uint32_t seed, int threshold)
         // The own rows once more, with their counters: an element's numbers depend on its global place alone.
         args.rows = param->own_count;
         args.first_row = param->own_first;
-        args.T = param->T + param->own_first * tv_row_bytes(args.cols);
-        args.E = param->E + param->own_first * tv_row_groups(args.cols, args.group);
+        args.T = tv_param_T(param, param->own_first);
+        args.E = tv_param_E(param, param->own_first);
         args.T_accum = param->T_accum;
         args.E_accum = param->E_accum;
         TV_TRY(params->backend->init(&args, NULL));
     }
+    for (int64_t i = 0; i < params->side_count; i++) {
+        const tv_side *side = &params->sides[i];
+        size_t bytes = (size_t)(side->held_rows * side->spec.cols * tv_dtype_bytes(side->spec.dtype));
+        TV_TRY(params->backend->zero(side->data, bytes, NULL));
+    }
     return params->backend->sync(NULL);
+}
+
+static tv_status decode_param(const tv_params *params, const tv_param *param, void *stream)
+{
+    int64_t rows = tv_param_matrix_rows(param), cols = param->spec.cols, matrices = tv_param_matrices(param);
+    for (int64_t i = 0; i < matrices; i++) {
+        int64_t first = param->first_row + i * rows, weights = i * rows * cols;
+        tv_decode_args args = {.rows = rows,
+                               .cols = cols,
+                               .group = param->group,
+                               .base = param->base,
+                               .mantissa_bits = param->mantissa_bits,
+                               .T = tv_param_T(param, first),
+                               .E = tv_param_E(param, first),
+                               .w8 = param->w8 + weights,
+                               .w8t = param->w8t == NULL ? NULL : param->w8t + weights};
+        TV_TRY(params->backend->decode(&args, stream));
+    }
+    return TV_OK;
 }
 
 tv_status tv_params_decode(tv_params *params, int all, void *stream)
@@ -213,16 +187,7 @@ tv_status tv_params_decode(tv_params *params, int all, void *stream)
         if (!all && param->spec.frozen) {
             continue;
         }
-        tv_decode_args args = {.rows = param->spec.rows,
-                               .cols = param->spec.cols,
-                               .group = param->group,
-                               .base = param->base,
-                               .mantissa_bits = param->mantissa_bits,
-                               .T = param->T,
-                               .E = param->E,
-                               .w8 = param->w8,
-                               .w8t = param->w8t};
-        TV_TRY(params->backend->decode(&args, stream));
+        TV_TRY(decode_param(params, param, stream));
     }
     return TV_OK;
 }
@@ -235,7 +200,7 @@ tv_status tv_params_clear_votes(tv_params *params, void *stream)
 static tv_status validate_param(const tv_params *params, const tv_param *param, int64_t *counts, void *stream)
 {
     const tv_backend *backend = params->backend;
-    tv_validate_args args = {.rows = param->spec.rows,
+    tv_validate_args args = {.rows = param->held_rows,
                              .cols = param->spec.cols,
                              .group = param->group,
                              .base = param->base,

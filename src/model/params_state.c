@@ -7,65 +7,113 @@
 
 enum { PIECES_MAX = 4 };
 
-// One array of a tensor and the rows of it that are wanted.
+// One array of a tensor or of side state, and the rows of it that are wanted.
 typedef struct piece {
-    const char *part;
-    int64_t cols, logical_cols;
-    int8_t *base;       // backend address of row base_first; NULL when only measured
-    int64_t base_first; // first row that this rank holds
-    int64_t first, count;
-    int replicated;
+    tv_state_array array; // without data
+    uint8_t *base;        // backend address of row base_first; NULL when only measured
+    int64_t base_first;   // first row that this rank holds of the array
 } piece;
 
-// Fills pieces[0 .. return value). For loading T and E cover all rows and the counters the own ones; else all cover
+// Rows of an array.
+typedef struct rows {
+    int64_t first, count;
+} rows;
+
+static int64_t piece_items(const piece *p) { return p->array.count * p->array.cols; }
+
+static size_t item_bytes(const piece *p) { return (size_t)tv_dtype_bytes(p->array.dtype); }
+
+static void *piece_data(const piece *p)
+{
+    if (p->base == NULL) {
+        return NULL;
+    }
+    return p->base + (p->array.first_row - p->base_first) * tv_state_row_bytes(&p->array);
+}
+
+// T, E and counters of a tensor start from this.
+static piece tensor_piece(const tv_param *param, const char *part, rows wanted, int replicated)
+{
+    return (piece){.array = {.name = param->spec.name,
+                             .part = part,
+                             .group = "tensors",
+                             .dtype = TV_I8,
+                             .rows = param->spec.rows,
+                             .first_row = wanted.first,
+                             .count = wanted.count,
+                             .b = param->base,
+                             .m = param->mantissa_bits,
+                             .scale_group = param->group,
+                             .replicated = replicated}};
+}
+
+static piece *finish_piece(piece *p, int64_t cols, int64_t logical_cols, void *base, int64_t base_first)
+{
+    p->array.cols = cols;
+    p->array.logical_cols = logical_cols;
+    p->base = base;
+    p->base_first = base_first;
+    return p + 1;
+}
+
+// Fills pieces[0 .. return value). For loading T and E cover the held rows and the counters the own ones; else all cover
 // this rank's share.
-static int list_pieces(const tv_params *params, const tv_param *param, int full, int load, piece pieces[PIECES_MAX])
+static int list_tensor(const tv_params *params, const tv_param *param, int full, int load, piece pieces[PIECES_MAX])
 {
     int64_t cols = param->spec.cols, groups = tv_row_groups(cols, param->group);
-    int64_t first = load ? 0 : param->share_first, count = load ? param->spec.rows : param->share_count;
-    pieces[0] = (piece){"T", tv_row_bytes(cols), cols, (int8_t *)param->T, 0, first, count, 1};
-    pieces[1] = (piece){"E", groups, groups, param->E, 0, first, count, 1};
+    int whole = param->held_rows == param->spec.rows;
+    rows share = {param->share_first, param->share_count}, held = {param->first_row, param->held_rows},
+         own = {param->own_first, param->own_count};
+    piece *next = pieces;
+    *next = tensor_piece(param, "T", load ? held : share, whole);
+    next->array.dtype = TV_U8;
+    next = finish_piece(next, tv_row_bytes(cols), cols, param->T, param->first_row);
+    *next = tensor_piece(param, "E", load ? held : share, whole);
+    next = finish_piece(next, groups, groups, param->E, param->first_row);
     if (!full || !params->training || param->spec.frozen) {
         return 2;
     }
-    first = load ? param->own_first : param->share_first;
-    count = load ? param->own_count : param->share_count;
-    pieces[2] = (piece){"T_accum", cols, cols, param->T_accum, param->own_first, first, count, !params->sharded};
-    pieces[3] = (piece){"E_accum", groups, groups, param->E_accum, param->own_first, first, count, !params->sharded};
+    whole = param->spec.placement == TV_PLACE_EXPERT ? whole : !params->sharded;
+    *next = tensor_piece(param, "T_accum", load ? own : share, whole);
+    next = finish_piece(next, cols, cols, param->T_accum, param->own_first);
+    *next = tensor_piece(param, "E_accum", load ? own : share, whole);
+    finish_piece(next, groups, groups, param->E_accum, param->own_first);
     return 4;
 }
 
-static int8_t *piece_data(const piece *p)
+static int list_side(const tv_side *side, int load, piece pieces[PIECES_MAX])
 {
-    return p->base == NULL ? NULL : p->base + (p->first - p->base_first) * p->cols;
+    const tv_side_spec *spec = &side->spec;
+    pieces[0] = (piece){.array = {.name = spec->name,
+                                  .part = spec->part,
+                                  .group = spec->group,
+                                  .dtype = spec->dtype,
+                                  .rows = spec->rows,
+                                  .first_row = load ? side->first_row : side->share_first,
+                                  .count = load ? side->held_rows : side->share_count,
+                                  .replicated = side->held_rows == spec->rows}};
+    finish_piece(&pieces[0], spec->cols, spec->cols, side->data, side->first_row);
+    return 1;
 }
 
-static tv_state_array describe(const tv_param *param, const piece *p)
+// The pieces of entry `i`: the tensors in table order, then the side state.
+static int list_pieces(const tv_params *params, int64_t i, int full, int load, piece pieces[PIECES_MAX])
 {
-    return (tv_state_array){.name = param->spec.name,
-                            .part = p->part,
-                            .group = "tensors",
-                            .dtype = strcmp(p->part, "T") == 0 ? TV_U8 : TV_I8,
-                            .rows = param->spec.rows,
-                            .cols = p->cols,
-                            .logical_cols = p->logical_cols,
-                            .first_row = p->first,
-                            .count = p->count,
-                            .b = param->base,
-                            .m = param->mantissa_bits,
-                            .scale_group = param->group,
-                            .replicated = p->replicated};
+    return i < params->count ? list_tensor(params, &params->items[i], full, load, pieces)
+                             : list_side(&params->sides[i - params->count], load, pieces);
 }
+
+static int64_t entries(const tv_params *params) { return params->count + params->side_count; }
 
 static size_t staging_bytes(const tv_params *params, int full, int load)
 {
     tv_arena arena;
     tv_arena_init(&arena, "staging");
-    for (int64_t i = 0; i < params->count; i++) {
+    for (int64_t i = 0; i < entries(params); i++) {
         piece pieces[PIECES_MAX];
-        int n = list_pieces(params, &params->items[i], full, load, pieces);
+        int n = list_pieces(params, i, full, load, pieces);
         for (int j = 0; j < n; j++) {
-            tv_arena_take(&arena, pieces[j].count * pieces[j].cols, 1);
+            tv_arena_take(&arena, piece_items(&pieces[j]), item_bytes(&pieces[j]));
         }
     }
     return arena.high_water;
@@ -77,9 +125,9 @@ static int is_host(const tv_params *params) { return params->backend != NULL && 
 static tv_status list_arrays(tv_params *params, int full, int load, void *staging, tv_state_array **arrays,
                              int64_t *count)
 {
-    tv_state_array *list = calloc((size_t)(PIECES_MAX * params->count + 1), sizeof *list);
+    tv_state_array *list = calloc((size_t)(PIECES_MAX * entries(params) + 1), sizeof *list);
     if (list == NULL) {
-        return TV_FAIL(TV_MEMORY, "no memory to list %" PRId64 " tensors", params->count);
+        return TV_FAIL(TV_MEMORY, "no memory to list %" PRId64 " tensors", entries(params));
     }
     tv_arena arena;
     tv_arena_init(&arena, "staging");
@@ -87,13 +135,13 @@ static tv_status list_arrays(tv_params *params, int full, int load, void *stagin
         tv_arena_bind(&arena, staging, staging_bytes(params, full, load));
     }
     int64_t used = 0;
-    for (int64_t i = 0; i < params->count; i++) {
+    for (int64_t i = 0; i < entries(params); i++) {
         piece pieces[PIECES_MAX];
-        int n = list_pieces(params, &params->items[i], full, load, pieces);
+        int n = list_pieces(params, i, full, load, pieces);
         for (int j = 0; j < n; j++, used++) {
-            void *staged = tv_arena_take(&arena, pieces[j].count * pieces[j].cols, 1);
-            list[used] = describe(&params->items[i], &pieces[j]);
-            list[used].data = is_host(params) ? (void *)piece_data(&pieces[j]) : staged;
+            void *staged = tv_arena_take(&arena, piece_items(&pieces[j]), item_bytes(&pieces[j]));
+            list[used] = pieces[j].array;
+            list[used].data = is_host(params) ? piece_data(&pieces[j]) : staged;
         }
     }
     *arrays = list;
@@ -105,16 +153,16 @@ static tv_status list_arrays(tv_params *params, int full, int load, void *stagin
 static tv_status copy_arrays(const tv_params *params, const tv_state_array *arrays, int64_t count, int load)
 {
     int64_t at = 0;
-    for (int64_t i = 0; i < params->count; i++) {
+    for (int64_t i = 0; i < entries(params); i++) {
         piece pieces[PIECES_MAX];
-        int n = list_pieces(params, &params->items[i], 1, load, pieces);
+        int n = list_pieces(params, i, 1, load, pieces);
         for (int j = 0; j < n; j++) {
-            if (at == count || strcmp(arrays[at].name, params->items[i].spec.name) != 0 ||
-                strcmp(arrays[at].part, pieces[j].part) != 0) {
+            if (at == count || strcmp(arrays[at].name, pieces[j].array.name) != 0 ||
+                strcmp(arrays[at].part, pieces[j].array.part) != 0) {
                 continue;
             }
             void *host = arrays[at++].data, *place = piece_data(&pieces[j]);
-            size_t bytes = (size_t)(pieces[j].count * pieces[j].cols);
+            size_t bytes = (size_t)piece_items(&pieces[j]) * item_bytes(&pieces[j]);
             TV_TRY(load ? params->backend->copy(place, host, bytes, TV_COPY_TO_DEVICE, NULL)
                         : params->backend->copy(host, place, bytes, TV_COPY_TO_HOST, NULL));
         }
