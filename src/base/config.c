@@ -50,6 +50,12 @@ static void format_bits(const tv_config *config, const tv_config_field *field, c
         tv_config_field_format(config, field, out);
 }
 
+// Keys that define the run's bits; without experts those of moe do not.
+static int acts_on_bits(const tv_config *config, const tv_config_field *field)
+{
+    return field->bits && (config->moe.experts > 0 || strcmp(field->section, "moe") != 0);
+}
+
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash)
 {
     char *text = NULL, value[TV_CONFIG_NUMBER_BYTES];
@@ -58,7 +64,7 @@ tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash)
     if (!lines)
         return TV_FAIL(TV_MEMORY, "no memory to hash the config");
     for (int64_t i = 0; i < tv_config_field_count; i++)
-        if (tv_config_fields[i].bits) {
+        if (acts_on_bits(config, &tv_config_fields[i])) {
             format_bits(config, &tv_config_fields[i], value);
             fprintf(lines, "%s=%s\n", tv_config_fields[i].name, value);
         }
@@ -82,7 +88,7 @@ tv_status tv_config_difference(const tv_config *config, const char *text, char *
     tv_status st = tv_config_read_text(&other, "the stored config", text, strlen(text));
     for (int64_t i = 0; st == TV_OK && i < tv_config_field_count && used < bytes; i++) {
         char here[TV_CONFIG_NUMBER_BYTES], there[TV_CONFIG_NUMBER_BYTES];
-        if (!tv_config_fields[i].bits)
+        if (!acts_on_bits(config, &tv_config_fields[i]) && !acts_on_bits(&other, &tv_config_fields[i]))
             continue;
         format_bits(config, &tv_config_fields[i], here);
         format_bits(&other, &tv_config_fields[i], there);

@@ -5,16 +5,16 @@
 
 enum { UNIT_TOKENS_MAX = 131072, VOTE_SUM_MAX = 32767 };
 
-static tv_status check_reduced_length(const tv_config_model *m, int64_t length, const char *what)
+// `what` is the length's arithmetic, `key` what to make smaller.
+static tv_status check_reduced_length(const tv_config_model *m, int64_t length, const char *what, const char *key)
 {
     int64_t most = tv_reduced_length_max((int)m->scale_mantissa_bits);
     if (length <= most)
         return TV_OK;
     return TV_FAIL(TV_CONFIG,
                    "%s = %" PRId64 " is a sum too long for int32 with model.scale_mantissa_bits %" PRId64
-                   ", at most %" PRId64 "; take a smaller model.%s or fewer mantissa bits",
-                   what, length, m->scale_mantissa_bits, most,
-                   length == 2 * m->ffn || length == m->ffn ? "ffn" : "width");
+                   ", at most %" PRId64 "; take a smaller %s or fewer mantissa bits",
+                   what, length, m->scale_mantissa_bits, most, key);
 }
 
 static tv_status check_model(const tv_config_model *m)
@@ -34,8 +34,53 @@ static tv_status check_model(const tv_config_model *m)
                        "model.latent_kv %" PRId64 " is more than model.width %" PRId64
                        ", so it would save nothing; take 0 or less than the width",
                        m->latent_kv, m->width);
-    TV_TRY(check_reduced_length(m, 3 * m->width, "3 x model.width"));
-    return check_reduced_length(m, 2 * m->ffn, "2 x model.ffn");
+    TV_TRY(check_reduced_length(m, 3 * m->width, "3 x model.width", "model.width"));
+    return check_reduced_length(m, 2 * m->ffn, "2 x model.ffn", "model.ffn");
+}
+
+static tv_status check_moe(const tv_config *c)
+{
+    const tv_config_moe *m = &c->moe;
+    int64_t width = tv_config_expert_width(c), ranks = c->parallel.expert_ranks;
+    if (m->experts == 0)
+        return TV_OK;
+    if (m->top_k > m->experts)
+        return TV_FAIL(TV_CONFIG,
+                       "moe.top_k %" PRId64 " is more than moe.experts %" PRId64
+                       "; a token goes to an expert once, so take a top_k of at most %" PRId64,
+                       m->top_k, m->experts, m->experts);
+    if (ranks > 0 && m->experts % ranks != 0)
+        return TV_FAIL(TV_CONFIG,
+                       "moe.experts %" PRId64 " = %" PRId64 " x parallel.expert_ranks %" PRId64 " + %" PRId64
+                       ", but every rank holds equally many; take a divisor of the experts, or 0",
+                       m->experts, m->experts / ranks, ranks, m->experts % ranks);
+    TV_TRY(check_reduced_length(&c->model, 2 * width, m->width ? "2 x moe.width" : "2 x model.ffn",
+                                m->width ? "moe.width" : "model.ffn"));
+    return check_reduced_length(&c->model, 2 * m->shared, "2 x moe.shared", "moe.shared");
+}
+
+tv_status tv_config_expert_ranks(const tv_config *config, int ranks, int *expert_ranks)
+{
+    int64_t a = config->moe.experts, b = ranks, given = config->parallel.expert_ranks;
+    *expert_ranks = 1;
+    if (a == 0)
+        return TV_OK;
+    if (given > 0) {
+        if (ranks % given != 0)
+            return TV_FAIL(TV_CONFIG,
+                           "parallel.expert_ranks %" PRId64
+                           " does not divide the %d ranks; start a multiple of it, or take a divisor, or 0",
+                           given, ranks);
+        *expert_ranks = (int)given;
+        return TV_OK;
+    }
+    while (b != 0) { // the largest divisor of both
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    *expert_ranks = (int)a;
+    return TV_OK;
 }
 
 static tv_status check_batch(const tv_config *c)
@@ -101,6 +146,7 @@ static tv_status check_data(const tv_config *c)
 tv_status tv_config_check(const tv_config *config)
 {
     TV_TRY(check_model(&config->model));
+    TV_TRY(check_moe(config));
     TV_TRY(check_batch(config));
     TV_TRY(check_update(&config->update));
     return check_data(config);

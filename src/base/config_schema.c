@@ -31,6 +31,8 @@ static const char *const levels[] = {"1", "3", "7", "15", NULL};
 
 const tv_config_section tv_config_sections[] = {
     {"model", "Sizes and options of the model."},
+    {"moe", "Mixture of experts in place of each block's ffn."},
+    {"parallel", "Which ranks hold what."},
     {"data", "The text that is learnt, as raw bytes."},
     {"train", "How much of it makes a step, and how many steps there are."},
     {"vote", "How a unit's tokens become votes, and how votes travel."},
@@ -55,6 +57,18 @@ const tv_config_field tv_config_fields[] = {
     {INT(model, scale_mantissa_bits, "0", 0, TV_MANTISSA_BITS_MAX, "mantissa bits m of the scales"), BITS},
     {INT(model, head_exponent, "0", -32, 32, "logits are scaled by 2^head_exponent"), BITS},
     {FLOAT(model, rope_base, "10000", 1, 1e9, "base of the rotary positions"), BITS},
+
+    {INT(moe, experts, "0", 0, 4096, "experts of a block; 0: the dense ffn, and nothing below counts"), BITS},
+    {INT(moe, top_k, "2", 1, 64, "experts that a token goes to"), BITS},
+    {INT(moe, width, "0", 0, 131072, "inner width of an expert; 0: model.ffn"), BITS},
+    {INT(moe, shared, "0", 0, 131072, "inner width of an expert that every token passes; 0: none"), BITS},
+    {INT(moe, wire_digits, "3", 1, 5, "ternary digits of a value that goes to an expert or comes back"), BITS},
+    {BOOL(moe, balance, "true", "routing biases move against uneven load"), BITS},
+    {INT(moe, dense_dispatch_max_tokens, "128", 0, 131072,
+         "up to so many tokens every expert runs on all of them; the bits are the same")},
+
+    {INT(parallel, expert_ranks, "0", 0, 4096,
+         "ranks over which the experts are split; 0: the most that divide ranks and experts")},
 
     {LIST(data, train, train_count, "bible.txt", "files to learn, relative to the working directory")},
     {TEXT(data, valid, "", 0, "file to validate on; \"\": the last valid_bytes of train")},

@@ -26,6 +26,16 @@ static const char default_text[] = "model:\n"
                                    "  scale_mantissa_bits: 0\n"
                                    "  head_exponent: 0\n"
                                    "  rope_base: 10000\n"
+                                   "moe:\n"
+                                   "  experts: 0\n"
+                                   "  top_k: 2\n"
+                                   "  width: 0\n"
+                                   "  shared: 0\n"
+                                   "  wire_digits: 3\n"
+                                   "  balance: true\n"
+                                   "  dense_dispatch_max_tokens: 128\n"
+                                   "parallel:\n"
+                                   "  expert_ranks: 0\n"
                                    "data:\n"
                                    "  train: [\"bible.txt\"]\n"
                                    "  valid: \"\"\n"
@@ -69,15 +79,21 @@ static const char default_text[] = "model:\n"
                                    "  threads: 0\n"
                                    "  log_every: 1\n";
 
-// What tv_config_hash hashes for the defaults: the keys that define the bits, and no others.
-static const char default_bits[] =
-    "model.width=128\nmodel.blocks=4\nmodel.heads=2\nmodel.context=128\nmodel.ffn=384\nmodel.latent_kv=0\n"
-    "model.sequencer=true\nmodel.scale_type=T32\nmodel.scale_mantissa_bits=0\nmodel.head_exponent=0\n"
-    "model.rope_base=10000\ndata.valid_bytes=200000\ntrain.steps=400\ntrain.units=2\ntrain.unit_windows=32\n"
-    "train.seed=1\nvote.dead_zone=0.5\nvote.levels=1\nvote.combine=majority\nvote.quorum=1\nupdate.rule=restart\n"
-    "update.threshold=64\nupdate.step=8\nupdate.schedule=linear\nupdate.warmup=50\nupdate.final=0.02\n"
-    "update.exponent_step=0.02\nupdate.exponent_threshold=8\nupdate.threshold_warmup=0\nupdate.flip_cap=0\n"
-    "update.rho_first=0.01\nupdate.rho_last=0.0005\nupdate.theta_min=1\n";
+// What tv_config_hash hashes for the defaults: the keys that define the bits, and no others. With experts the keys of moe
+// stand between those of model and data.
+#define MODEL_BITS                                                                                                     \
+    "model.width=128\nmodel.blocks=4\nmodel.heads=2\nmodel.context=128\nmodel.ffn=384\nmodel.latent_kv=0\n"            \
+    "model.sequencer=true\nmodel.scale_type=T32\nmodel.scale_mantissa_bits=0\nmodel.head_exponent=0\n"                 \
+    "model.rope_base=10000\n"
+#define OTHER_BITS                                                                                                     \
+    "data.valid_bytes=200000\ntrain.steps=400\ntrain.units=2\ntrain.unit_windows=32\n"                                 \
+    "train.seed=1\nvote.dead_zone=0.5\nvote.levels=1\nvote.combine=majority\nvote.quorum=1\nupdate.rule=restart\n"     \
+    "update.threshold=64\nupdate.step=8\nupdate.schedule=linear\nupdate.warmup=50\nupdate.final=0.02\n"                \
+    "update.exponent_step=0.02\nupdate.exponent_threshold=8\nupdate.threshold_warmup=0\nupdate.flip_cap=0\n"           \
+    "update.rho_first=0.01\nupdate.rho_last=0.0005\nupdate.theta_min=1\n"
+static const char default_bits[] = MODEL_BITS OTHER_BITS;
+static const char bits_of_4_experts[] = MODEL_BITS
+    "moe.experts=4\nmoe.top_k=2\nmoe.width=0\nmoe.shared=0\nmoe.wire_digits=3\nmoe.balance=true\n" OTHER_BITS;
 
 static void set(tv_config *config, const char *assignment)
 {
@@ -285,10 +301,15 @@ static void test_hash_of_defaults(void **state)
     (void)state;
     assert_int_equal(tv_config_init(&c), TV_OK);
     assert_true(tv_hash_equal(hash_of(&c), tv_hash_bytes(default_bits, sizeof default_bits - 1)));
+    set(&c, "moe.top_k=1"); // of no account without experts
+    assert_true(tv_hash_equal(hash_of(&c), tv_hash_bytes(default_bits, sizeof default_bits - 1)));
+    set(&c, "moe.top_k=2");
+    set(&c, "moe.experts=4");
+    assert_true(tv_hash_equal(hash_of(&c), tv_hash_bytes(bits_of_4_experts, sizeof bits_of_4_experts - 1)));
     tv_config_free(&c);
 }
 
-// One other value for every key; the hash changes for those of default_bits only.
+// One other value for every key; the hash changes for those of bits_of_4_experts only.
 static void test_hash_by_key(void **state)
 {
     static const char *const changes[] = {
@@ -303,6 +324,14 @@ static void test_hash_by_key(void **state)
         "model.scale_mantissa_bits=1",
         "model.head_exponent=-1",
         "model.rope_base=5000",
+        "moe.experts=5",
+        "moe.top_k=1",
+        "moe.width=7",
+        "moe.shared=7",
+        "moe.wire_digits=5",
+        "moe.balance=false",
+        "moe.dense_dispatch_max_tokens=7",
+        "parallel.expert_ranks=2",
         "data.train=[other.txt]",
         "data.valid=\"\"",
         "data.valid_bytes=200001",
@@ -343,14 +372,17 @@ static void test_hash_by_key(void **state)
     (void)state;
     assert_int_equal(sizeof changes / sizeof *changes, tv_config_field_count);
     assert_int_equal(tv_config_init(&c), TV_OK);
+    set(&c, "moe.experts=4");
     tv_hash128 before = hash_of(&c);
     tv_config_free(&c);
     for (int64_t i = 0; i < tv_config_field_count; i++) {
         char line[64];
         int length = (int)strcspn(changes[i], "=") + 1;
         snprintf(line, sizeof line, "\n%.*s", length, changes[i]);
-        int counts = strncmp(default_bits, changes[i], (size_t)length) == 0 || strstr(default_bits, line) != NULL;
+        int counts =
+            strncmp(bits_of_4_experts, changes[i], (size_t)length) == 0 || strstr(bits_of_4_experts, line) != NULL;
         assert_int_equal(tv_config_init(&c), TV_OK);
+        set(&c, "moe.experts=4");
         set(&c, changes[i]);
         if (tv_hash_equal(before, hash_of(&c)) == counts)
             fail_msg("%s %s the hash", changes[i], counts ? "does not change" : "changes");
@@ -392,6 +424,16 @@ static void test_difference(void **state)
     assert_string_equal(out, "train.units: 12 here, 2 there; update.rule: budget here, restart there");
     assert_int_equal(tv_config_difference(&c, default_text, small, sizeof small), TV_OK);
     assert_string_equal(small, "train.units: 12");
+    set(&c, "train.units=2");
+    set(&c, "update.rule=restart");
+    set(&c, "moe.top_k=1"); // says nothing while there are no experts on either side
+    assert_int_equal(tv_config_difference(&c, default_text, out, sizeof out), TV_OK);
+    assert_string_equal(out, "");
+    set(&c, "moe.experts=16");
+    assert_int_equal(tv_config_difference(&c, default_text, out, sizeof out), TV_OK);
+    assert_string_equal(out, "moe.experts: 16 here, 0 there; moe.top_k: 1 here, 2 there");
+    assert_int_equal(tv_config_difference(&c, "moe:\n  experts: 8\n  top_k: 1\n", out, sizeof out), TV_OK);
+    assert_string_equal(out, "moe.experts: 16 here, 8 there");
     assert_int_equal(tv_config_difference(&c, "modle:\n  width: 3\n", out, sizeof out), TV_CONFIG);
     tv_config_free(&c);
 }

@@ -30,6 +30,17 @@ static void test_rules_between_keys(void **state)
         {{"model.width=65536"}, NULL},
         {{"model.ffn=70455", "model.scale_mantissa_bits=3"}, NULL},
         {{"model.ffn=70456", "model.scale_mantissa_bits=3"}, "2 x model.ffn = 140912 is a sum too long"},
+        {{"moe.experts=16"}, NULL},
+        {{"moe.experts=1"}, "moe.top_k 2 is more than moe.experts 1; a token goes to an expert once"},
+        {{"moe.experts=1", "moe.top_k=1"}, NULL},
+        {{"moe.top_k=64"}, NULL}, // there are no experts
+        {{"moe.experts=16", "parallel.expert_ranks=8"}, NULL},
+        {{"moe.experts=16", "parallel.expert_ranks=6"},
+         "moe.experts 16 = 2 x parallel.expert_ranks 6 + 4, but every rank holds equally many"},
+        {{"moe.experts=16", "moe.width=70456", "model.scale_mantissa_bits=3"},
+         "2 x moe.width = 140912 is a sum too long for int32 with model.scale_mantissa_bits 3, at most 140911; take a "
+         "smaller moe.width"},
+        {{"moe.experts=16", "moe.shared=70456", "model.scale_mantissa_bits=3"}, "2 x moe.shared = 140912 is a sum"},
         {{"train.unit_windows=1024"}, NULL},
         {{"train.unit_windows=1025"},
          "train.unit_windows 1025 x model.context 128 = 131200 tokens a unit, more than 131072; take "
@@ -68,6 +79,35 @@ static void test_rules_between_keys(void **state)
     }
 }
 
+// auto: the largest divisor of the ranks that is at most the number of experts and divides it.
+static void test_expert_ranks(void **state)
+{
+    tv_config c;
+    int got;
+    (void)state;
+    assert_int_equal(tv_config_init(&c), TV_OK);
+    for (int64_t experts = 0; experts <= 24; experts++)
+        for (int ranks = 1; ranks <= 24; ranks++) {
+            int expected = 1;
+            for (int p = 1; p <= ranks; p++)
+                if (ranks % p == 0 && p <= experts && experts % p == 0)
+                    expected = p;
+            c.moe.experts = experts;
+            assert_int_equal(tv_config_expert_ranks(&c, ranks, &got), TV_OK);
+            assert_int_equal(got, expected);
+        }
+    c.moe.experts = 16;
+    c.parallel.expert_ranks = 4;
+    assert_int_equal(tv_config_expert_ranks(&c, 12, &got), TV_OK);
+    assert_int_equal(got, 4);
+    assert_int_equal(tv_config_expert_ranks(&c, 6, &got), TV_CONFIG);
+    assert_non_null(strstr(tv_status_message(), "parallel.expert_ranks 4 does not divide the 6 ranks"));
+    c.moe.experts = 0; // a dense model splits nothing, whatever the key says
+    assert_int_equal(tv_config_expert_ranks(&c, 6, &got), TV_OK);
+    assert_int_equal(got, 1);
+    tv_config_free(&c);
+}
+
 static void test_shipped_configs(void **state)
 {
     static const char *const paths[] = {"configs/quickstart.yaml", "configs/small.yaml", "tests/data/invariance.yaml"};
@@ -92,6 +132,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rules_between_keys),
+        cmocka_unit_test(test_expert_ranks),
         cmocka_unit_test(test_shipped_configs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
