@@ -374,6 +374,8 @@ typedef struct tv_ballot_e_args {
 
 typedef enum tv_copy_kind { TV_COPY_TO_DEVICE, TV_COPY_TO_HOST, TV_COPY_DEVICE } tv_copy_kind;
 
+#define TV_DEVICE_ID_BYTES 16
+
 typedef struct tv_backend {
     const char *name;              // "ref", "cpu", "cuda"
     const char *(*describe)(void); // one line for the log: instruction set, threads or device
@@ -387,6 +389,11 @@ typedef struct tv_backend {
                       void *stream); // host side synchronous
     tv_status (*zero)(void *memory, size_t bytes, void *stream);
     tv_status (*sync)(void *stream);
+    // Optional (NULL), through the functions below the table.
+    tv_status (*memory)(int64_t *used_bytes, int64_t *all_bytes); // of the device, by all that run on it
+    void (*device_id)(unsigned char id[TV_DEVICE_ID_BYTES]);      // of the device that open picked, unlike any other's
+    void (*range_push)(const char *name);                         // a named span of time for a profiler
+    void (*range_pop)(void);
     // ops
     tv_status (*pack)(const tv_pack_args *, void *stream);
     tv_status (*unpack)(const tv_pack_args *, void *stream);
@@ -421,6 +428,19 @@ typedef struct tv_backend {
     tv_status (*ballot)(const tv_ballot_args *, void *stream);
     tv_status (*ballot_e)(const tv_ballot_e_args *, void *stream);
 } tv_backend;
+
+// Spans of time for a profiler, nested; each push has its pop, also after a failure. Nothing where no profiler can listen.
+static inline void tv_range_push(const tv_backend *backend, const char *name)
+{
+    if (backend->range_push)
+        backend->range_push(name);
+}
+
+static inline void tv_range_pop(const tv_backend *backend)
+{
+    if (backend->range_pop)
+        backend->range_pop();
+}
 
 // The backend called `name` ("ref", "cpu", "cuda", or "auto": the fastest that can run here). An absent one gives TV_BACKEND and a
 // sentence that says why and what to do.

@@ -28,6 +28,10 @@ typedef struct tv_unit {
     int levels;
     uint32_t seed, step, index; // index: the unit's number in the step, 0 .. U-1
     int32_t *fault;             // [1] backend memory, sticky
+    // Told after each part's backward, the last part's first: the unit's votes on the table's tensors from `first` on are
+    // queued. NULL when nobody asks.
+    tv_status (*voted)(void *listener, int64_t first);
+    void *listener;
 } tv_unit;
 
 // Buffers are taken once, here; forward and backward use the stored pointers. `saved` lives from forward to backward;
@@ -58,6 +62,7 @@ typedef struct tv_part_ops {
 struct tv_part {
     const tv_part_ops *ops;
     char name[48]; // prefix of its tensors: "block.0.attention"
+    int64_t first; // place of its first tensor in the table
 };
 
 // Declare tensor "<part's name>.<leaf>": *spec gives shape, scale type and flags; its name and part are filled in here.

@@ -100,6 +100,15 @@ static tv_status open_model(tv_trainer *trainer)
     return tv_batch_open(&trainer->batch, trainer->backend, config->train.unit_windows, config->model.context);
 }
 
+// Ranks that sum their votes in other forms or buckets would wait for each other for ever.
+static tv_hash128 hash_for_guard(const tv_trainer *trainer)
+{
+    const tv_config_vote *vote = &trainer->config.vote;
+    const uint64_t all[4] = {trainer->config_hash.low, trainer->config_hash.high, (uint64_t)vote->exchange,
+                             (uint64_t)vote->bucket_bytes};
+    return tv_hash_bytes(all, sizeof all);
+}
+
 static tv_status open_local(tv_trainer *trainer)
 {
     int64_t ranks = tv_comm_size(trainer->comm), units = trainer->config.train.units;
@@ -110,6 +119,7 @@ static tv_status open_local(tv_trainer *trainer)
     if (!trainer->unit_loss)
         return TV_FAIL(TV_MEMORY, "no memory for the losses of %lld units", (long long)units);
     TV_TRY(tv_config_hash(&trainer->config, &trainer->config_hash));
+    trainer->guard_hash = hash_for_guard(trainer);
     TV_TRY(open_texts(trainer));
     return open_model(trainer);
 }
