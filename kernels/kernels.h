@@ -382,18 +382,19 @@ typedef struct tv_backend {
     // Bring the backend up for this process. local_rank picks a device; threads 0 = all this process may use.
     tv_status (*open)(int local_rank, int local_size, int threads);
     void (*close)(void);
-    int host_memory;                              // 1: alloc returns host memory, copies are memcpy
+    int host_memory; // 1: alloc returns host memory, copies are memcpy
+    // Optional, NULL where there is nothing to tell:
+    tv_status (*memory)(int64_t *used_bytes, int64_t *all_bytes); // of the device, by all that run on it
+    void (*device_id)(unsigned char id[TV_DEVICE_ID_BYTES]);      // of the device that open picked, unlike any other's
+    void (*range_push)(const char *name);                         // through tv_range_push and tv_range_pop below
+    void (*range_pop)(void);
+    // Never NULL:
     tv_status (*alloc)(size_t bytes, void **out); // TV_ARENA_ALIGN-aligned; 0 bytes give a non-NULL place
     void (*free)(void *memory);                   // takes NULL
     tv_status (*copy)(void *to, const void *from, size_t bytes, tv_copy_kind kind,
                       void *stream); // host side synchronous
     tv_status (*zero)(void *memory, size_t bytes, void *stream);
     tv_status (*sync)(void *stream);
-    // Optional (NULL), through the functions below the table.
-    tv_status (*memory)(int64_t *used_bytes, int64_t *all_bytes); // of the device, by all that run on it
-    void (*device_id)(unsigned char id[TV_DEVICE_ID_BYTES]);      // of the device that open picked, unlike any other's
-    void (*range_push)(const char *name);                         // a named span of time for a profiler
-    void (*range_pop)(void);
     // ops
     tv_status (*pack)(const tv_pack_args *, void *stream);
     tv_status (*unpack)(const tv_pack_args *, void *stream);

@@ -80,5 +80,7 @@ void tv_batch_close(tv_batch *batch, const tv_backend *backend);
 void tv_rank_counts(int64_t units, char *text, int64_t bytes);
 // Local. TV_CONFIG when `ranks` does not divide `units`, naming the counts that do.
 tv_status tv_rank_check(int64_t units, int64_t ranks);
+// Collective. TV_BACKEND on all ranks when two of them opened the same device.
+tv_status tv_rank_devices_check(tv_comm *comm, const tv_backend *backend);
 
 #endif

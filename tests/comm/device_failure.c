@@ -23,8 +23,13 @@ static tv_status leave_out_last(tv_comm *comm)
 
 static tv_status go_wrong(tv_comm *comm, int shared)
 {
-    TV_TRY(tv_comm_device_open(comm, fixture_backend->host_memory));
-    return shared ? TV_OK : leave_out_last(comm);
+    tv_status st = tv_comm_device_open(comm, fixture_backend->host_memory);
+    if (shared || st != TV_OK) {
+        if (!shared && strstr(tv_status_message(), "share the GPU") != NULL)
+            printf("skipped: %s\n", tv_status_message());
+        return st;
+    }
+    return leave_out_last(comm);
 }
 
 int main(int argc, char **argv)

@@ -188,7 +188,7 @@ static tv_status open_backends(contest *c, const char *name, int *usable)
     tv_status st = tv_backend_find(name, &c->backend);
     if (st == TV_OK)
         st = c->backend->open(place, places, 1);
-    if (tv_comm_agree(c->comm, st) != TV_OK) {
+    if (tv_comm_agree(c->comm, st) != TV_OK || tv_rank_devices_check(c->comm, c->backend) != TV_OK) {
         printf("skipped: %s\n", tv_status_message());
         *usable = 0;
     }

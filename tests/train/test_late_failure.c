@@ -156,7 +156,7 @@ static tv_status run(tv_comm *comm, const char *mode, int *usable)
     tv_status st = tv_backend_find(hang ? "cuda" : mode, &sound);
     if (st == TV_OK)
         st = sound->open(tv_comm_local_rank(comm), tv_comm_local_size(comm), 1);
-    if (tv_comm_agree(comm, st) != TV_OK) {
+    if (tv_comm_agree(comm, st) != TV_OK || tv_rank_devices_check(comm, sound) != TV_OK) {
         printf("skipped: %s\n", tv_status_message());
         *usable = 0;
         return TV_OK;
