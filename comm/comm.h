@@ -94,6 +94,11 @@ tv_status tv_comm_device_all_gather_bytes(tv_comm *comm, void *data, size_t bloc
 // once, as without the two.
 tv_status tv_comm_device_begin(tv_comm *comm);
 tv_status tv_comm_device_end(tv_comm *comm);
+// Local. The stream for collectives that run beside the backend's work: the communicator's own on GPUs; NULL in host
+// memory and with one rank, where nothing runs beside anything.
+void *tv_comm_device_stream(const tv_comm *comm);
+// Local. What is queued on `stream` from here on waits for what is queued on `ahead` now.
+tv_status tv_comm_device_follow(tv_comm *comm, void *stream, void *ahead);
 // Local. Returns when everything queued on `stream` is done. TV_COMM when NCCL reports an error, or when it is not done
 // in time because another rank is missing; then what was queued is abandoned.
 tv_status tv_comm_device_wait(tv_comm *comm, void *stream);

@@ -162,6 +162,18 @@ tv_status tv_comm_device_end(tv_comm *comm)
     return comm->broken ? TV_OK : tv_comm_leave(comm, comm->device->end(comm));
 }
 
+void *tv_comm_device_stream(const tv_comm *comm)
+{
+    return comm->device->stream == NULL ? NULL : comm->device->stream(comm);
+}
+
+tv_status tv_comm_device_follow(tv_comm *comm, void *stream, void *ahead)
+{
+    if (comm->broken || comm->device->follow == NULL)
+        return TV_OK;
+    return tv_comm_leave(comm, comm->device->follow(comm, stream, ahead));
+}
+
 tv_status tv_comm_device_wait(tv_comm *comm, void *stream)
 {
     if (comm->broken)

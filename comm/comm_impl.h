@@ -36,6 +36,8 @@ typedef struct tv_comm_device_ops {
     tv_status (*begin)(tv_comm *comm);
     tv_status (*end)(tv_comm *comm);
     tv_status (*shift_lanes)(tv_comm *comm, const tv_lane_shift *shift, void *stream);
+    void *(*stream)(const tv_comm *comm); // NULL, and with it follow: all is done when it is asked for
+    tv_status (*follow)(tv_comm *comm, void *stream, void *ahead);
     tv_status (*wait)(tv_comm *comm, void *stream); // brings comm->votes_beyond up to date
 } tv_comm_device_ops;
 

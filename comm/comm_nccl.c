@@ -21,6 +21,8 @@ typedef struct nccl_state {
     ncclComm_t comm; // NULL before the start and after an abort
     int *beyond;     // host memory that the GPU can write: a lane was out of range
     int noting;      // between begin and end
+    void *stream;    // runs beside the default stream
+    cudaEvent_t turn;
 } nccl_state;
 
 // Where a rank computes.
@@ -171,6 +173,16 @@ static tv_status nccl_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, voi
     return problem == NULL ? TV_OK : TV_FAIL(TV_COMM, "launch of the vote lanes on rank %d: %s", comm->rank, problem);
 }
 
+static void *nccl_stream(const tv_comm *comm) { return state_of(comm)->stream; }
+
+// A stream that waits keeps what the event stood for, so one event serves all turns.
+static tv_status nccl_follow(tv_comm *comm, void *stream, void *ahead)
+{
+    CUDA_TRY(comm, cudaEventRecord, state_of(comm)->turn, ahead);
+    CUDA_TRY(comm, cudaStreamWaitEvent, stream, state_of(comm)->turn, 0);
+    return TV_OK;
+}
+
 static tv_status nccl_wait(tv_comm *comm, void *stream)
 {
     double start = seconds_now();
@@ -205,6 +217,10 @@ static void nccl_close(tv_comm *comm)
         state->comm = NULL;
     }
     abort_comm(state);
+    if (state->turn != NULL)
+        cudaEventDestroy(state->turn);
+    if (state->stream != NULL)
+        cudaStreamDestroy(state->stream);
     cudaFreeHost(state->beyond);
     free(state);
     comm->gpu_state = NULL;
@@ -218,8 +234,23 @@ static const tv_comm_device_ops nccl_ops = {
     .begin = nccl_begin,
     .end = nccl_end,
     .shift_lanes = nccl_shift_lanes,
+    .stream = nccl_stream,
+    .follow = nccl_follow,
     .wait = nccl_wait,
 };
+
+// The stream does not wait for the default stream by itself, and its kernels go first when both have some: what an
+// exchange needs is little, and other ranks wait for it.
+static tv_status open_stream(const tv_comm *comm)
+{
+    int least = 0, greatest = 0;
+    cudaStream_t stream = NULL;
+    CUDA_TRY(comm, cudaDeviceGetStreamPriorityRange, &least, &greatest);
+    CUDA_TRY(comm, cudaStreamCreateWithPriority, &stream, cudaStreamNonBlocking, greatest);
+    state_of(comm)->stream = stream;
+    CUDA_TRY(comm, cudaEventCreateWithFlags, &state_of(comm)->turn, cudaEventDisableTiming);
+    return TV_OK;
+}
 
 static tv_status open_local(tv_comm *comm, gpu_place *place)
 {
@@ -234,7 +265,7 @@ static tv_status open_local(tv_comm *comm, gpu_place *place)
     CUDA_TRY(comm, cudaHostAlloc, &beyond, sizeof(int), cudaHostAllocMapped);
     memset(beyond, 0, sizeof(int));
     state_of(comm)->beyond = beyond;
-    return TV_OK;
+    return open_stream(comm);
 }
 
 // NCCL would refuse a GPU that two ranks share only after a while, and less plainly.

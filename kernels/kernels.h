@@ -376,13 +376,21 @@ typedef struct tv_ballot_e_args {
 
 typedef enum tv_copy_kind { TV_COPY_TO_DEVICE, TV_COPY_TO_HOST, TV_COPY_DEVICE } tv_copy_kind;
 
+#define TV_DEVICE_ID_BYTES 16
+
 typedef struct tv_backend {
     const char *name;              // "ref", "cpu", "cuda"
     const char *(*describe)(void); // one line for the log: instruction set, threads or device
     // Bring the backend up for this process. local_rank picks a device; threads 0 = all this process may use.
     tv_status (*open)(int local_rank, int local_size, int threads);
     void (*close)(void);
-    int host_memory;                              // 1: alloc returns host memory, copies are memcpy
+    int host_memory; // 1: alloc returns host memory, copies are memcpy
+    // Optional, NULL where there is nothing to tell:
+    tv_status (*memory)(int64_t *used_bytes, int64_t *all_bytes); // of the device, by all that run on it
+    void (*device_id)(unsigned char id[TV_DEVICE_ID_BYTES]);      // of the device that open picked, unlike any other's
+    void (*range_push)(const char *name);                         // through tv_range_push and tv_range_pop below
+    void (*range_pop)(void);
+    // Never NULL:
     tv_status (*alloc)(size_t bytes, void **out); // TV_ARENA_ALIGN-aligned; 0 bytes give a non-NULL place
     void (*free)(void *memory);                   // takes NULL
     tv_status (*copy)(void *to, const void *from, size_t bytes, tv_copy_kind kind,
@@ -436,6 +444,19 @@ typedef struct tv_backend {
     tv_status (*moe_combine)(const tv_moe_combine_args *, void *stream);
     tv_status (*moe_combine_backward)(const tv_moe_combine_backward_args *, void *stream);
 } tv_backend;
+
+// Spans of time for a profiler, nested; each push has its pop, also after a failure. Nothing where no profiler can listen.
+static inline void tv_range_push(const tv_backend *backend, const char *name)
+{
+    if (backend->range_push)
+        backend->range_push(name);
+}
+
+static inline void tv_range_pop(const tv_backend *backend)
+{
+    if (backend->range_pop)
+        backend->range_pop();
+}
 
 // The backend called `name` ("ref", "cpu", "cuda", or "auto": the fastest that can run here). An absent one gives TV_BACKEND and a
 // sentence that says why and what to do.

@@ -63,14 +63,23 @@ static uint32_t draw(tv_rng_block *block, int64_t i)
     return tv_rng_lane(*block, (int)(i % 8));
 }
 
-// Move a filled host array into backend memory; host may be NULL (out of memory).
-static void *hand_over(tv_bench_pool *pool, void *host, int64_t bytes)
+#define DRAWN_MOST ((int64_t)1 << 24) // items; a larger array repeats them
+
+// A backend array of `bytes` that begins with the `filled` ones of a host array and repeats them; host may be NULL (out of memory).
+static void *hand_over(tv_bench_pool *pool, void *host, int64_t filled, int64_t bytes)
 {
-    void *memory = NULL;
+    char *memory = NULL;
     if (host == NULL)
-        pool->status = TV_FAIL(TV_MEMORY, "no memory for a benchmark's array of %lld bytes", (long long)bytes);
+        pool->status = TV_FAIL(TV_MEMORY, "no memory for a benchmark's array of %lld bytes", (long long)filled);
     else
-        memory = tv_bench_copy(pool, host, bytes);
+        memory = take(pool, bytes);
+    if (memory != NULL)
+        pool->status = pool->backend->copy(memory, host, (size_t)filled, TV_COPY_TO_DEVICE, NULL);
+    while (memory != NULL && pool->status == TV_OK && filled < bytes) {
+        int64_t more = bytes - filled < filled ? bytes - filled : filled;
+        pool->status = pool->backend->copy(memory + filled, memory, (size_t)more, TV_COPY_DEVICE, NULL);
+        filled += more;
+    }
     free(host);
     return memory;
 }
@@ -80,10 +89,11 @@ int8_t *tv_bench_int8s(tv_bench_pool *pool, int64_t count, int low, int high)
     if (pool->status != TV_OK)
         return NULL;
     tv_rng_block block = {{0}};
-    int8_t *host = malloc((size_t)count);
-    for (int64_t i = 0; host != NULL && i < count; i++)
+    int64_t drawn = count < DRAWN_MOST ? count : DRAWN_MOST;
+    int8_t *host = malloc((size_t)drawn);
+    for (int64_t i = 0; host != NULL && i < drawn; i++)
         host[i] = (int8_t)(low + (int)(draw(&block, i) * (uint32_t)(high - low + 1) >> 16));
-    return hand_over(pool, host, count);
+    return hand_over(pool, host, drawn, count);
 }
 
 float *tv_bench_floats(tv_bench_pool *pool, int64_t count, float size)
@@ -91,15 +101,39 @@ float *tv_bench_floats(tv_bench_pool *pool, int64_t count, float size)
     if (pool->status != TV_OK)
         return NULL;
     tv_rng_block block = {{0}};
-    int64_t bytes = count * (int64_t)sizeof(float);
-    float *host = malloc((size_t)bytes);
-    for (int64_t i = 0; host != NULL && i < count; i++)
+    int64_t drawn = count < DRAWN_MOST ? count : DRAWN_MOST, item = sizeof(float);
+    float *host = malloc((size_t)(drawn * item));
+    for (int64_t i = 0; host != NULL && i < drawn; i++)
         host[i] = ((float)draw(&block, i) - 32767.5f) * (size / 32768.0f);
-    return hand_over(pool, host, bytes);
+    return hand_over(pool, host, drawn * item, count * item);
 }
 
 void tv_bench_pool_free(tv_bench_pool *pool)
 {
     while (pool->count > 0)
         pool->backend->free(pool->blocks[--pool->count]);
+}
+
+static tv_status time_copy(const tv_backend *backend, char *to, const char *from, int64_t bytes, double *seconds)
+{
+    double start = tv_bench_now();
+    TV_TRY(backend->copy(to, from, (size_t)bytes, TV_COPY_DEVICE, NULL));
+    TV_TRY(backend->sync(NULL));
+    *seconds = tv_bench_now() - start;
+    return TV_OK;
+}
+
+tv_status tv_bench_copy_rate(const tv_backend *backend, double *bytes_per_second)
+{
+    enum { ROUNDS = 7 };
+    double times[ROUNDS] = {1};
+    tv_bench_pool pool = {.backend = backend};
+    int64_t bytes = backend->host_memory ? (int64_t)1 << 28 : (int64_t)1 << 31;
+    char *from = tv_bench_zeros(&pool, bytes), *to = tv_bench_zeros(&pool, bytes);
+    tv_status st = pool.status;
+    for (int i = -1; st == TV_OK && i < ROUNDS; i++)
+        st = time_copy(backend, to, from, bytes, &times[i < 0 ? 0 : i]);
+    *bytes_per_second = 2 * (double)bytes / tv_bench_median(times, ROUNDS);
+    tv_bench_pool_free(&pool);
+    return st;
 }

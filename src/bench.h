@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/config.h"
 #include "base/status.h"
 #include "comm/comm.h"
 #include "kernels/kernels.h"
@@ -17,6 +18,18 @@ tv_status tv_bench_ops(const tv_backend *backend, FILE *out);
 // Collective. The vote exchange between the ranks against the bare sum of as many bytes; a table to `out`, from rank 0.
 // The backend is open.
 tv_status tv_bench_exchange(tv_comm *comm, const tv_backend *backend, FILE *out);
+
+// The unpacking of weights, the quantisers and attention at the sizes of a large model, against the copy of a large array: times,
+// bytes a second and, where they multiply, operations a second; a table each to `out`. Smaller sizes in host memory. The backend is open.
+tv_status tv_bench_decode(const tv_backend *backend, FILE *out);
+tv_status tv_bench_quantise(const tv_backend *backend, FILE *out);
+tv_status tv_bench_attention(const tv_backend *backend, FILE *out);
+// Collective. Whole training steps of a config on random text, by phase; a table to `out`, from rank 0. The config's texts and its
+// run.backend are not used. The backend is open.
+tv_status tv_bench_step(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
+// Collective. Memory that training takes beyond what was planned and what an empty process of as many ranks takes, from the device's own
+// count (in host memory: the resident pages of the process); a table to `out`, from rank 0.
+tv_status tv_bench_memory(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
 
 double tv_bench_now(void);                             // seconds of a clock that only goes forward
 double tv_bench_median(double *values, int64_t count); // sorts them; count >= 1
@@ -31,10 +44,25 @@ typedef struct tv_bench_pool {
 } tv_bench_pool;
 
 void *tv_bench_zeros(tv_bench_pool *pool, int64_t bytes);
-int8_t *tv_bench_int8s(tv_bench_pool *pool, int64_t count, int low, int high); // pseudo-random in [low, high]
-float *tv_bench_floats(tv_bench_pool *pool, int64_t count, float size);        // pseudo-random in (-size, size)
+int8_t *tv_bench_int8s(tv_bench_pool *pool, int64_t count, int low,
+                       int high); // pseudo-random in [low, high]; so many, then again
+float *tv_bench_floats(tv_bench_pool *pool, int64_t count, float size); // pseudo-random in (-size, size)
 // A copy of `bytes` of host memory.
 void *tv_bench_copy(tv_bench_pool *pool, const void *host, int64_t bytes);
 void tv_bench_pool_free(tv_bench_pool *pool);
+
+// Bytes a second, read and written together, at which the backend copies an array that no cache holds: the ceiling of whatever moves memory.
+tv_status tv_bench_copy_rate(const tv_backend *backend, double *bytes_per_second);
+
+// A trainer on random text of its own, which lies in a temporary file.
+struct tv_trainer;
+typedef struct tv_bench_run {
+    tv_config config;
+    char text[64]; // path of the file
+    struct tv_trainer *trainer;
+} tv_bench_run;
+// Collective. tv_bench_run_close also after a failure.
+tv_status tv_bench_run_open(tv_bench_run *run, tv_comm *comm, const tv_backend *backend, const tv_config *config);
+void tv_bench_run_close(tv_bench_run *run);
 
 #endif

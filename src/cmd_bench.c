@@ -20,38 +20,84 @@ static tv_status bench_gemm(const tv_backend *backend, FILE *out)
     return tv_bench_gemm(backend, out);
 }
 
-// A benchmark of one process, or one of all ranks.
+// A benchmark of one process, one of all ranks, or one of all ranks that trains by a config.
 static const struct {
     const char *name;
     tv_status (*run)(const tv_backend *backend, FILE *out);
     tv_status (*run_ranks)(tv_comm *comm, const tv_backend *backend, FILE *out);
+    tv_status (*train)(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
 } benches[] = {
-    {"gemm", bench_gemm, NULL},
-    {"ops", tv_bench_ops, NULL},
-    {"exchange", NULL, tv_bench_exchange},
+    {"gemm", bench_gemm, NULL, NULL},
+    {"decode", tv_bench_decode, NULL, NULL},
+    {"quantise", tv_bench_quantise, NULL, NULL},
+    {"attention", tv_bench_attention, NULL, NULL},
+    {"ops", tv_bench_ops, NULL, NULL},
+    {"exchange", NULL, tv_bench_exchange, NULL},
+    {"step", NULL, NULL, tv_bench_step},
+    {"memory", NULL, NULL, tv_bench_memory},
 };
 #define BENCH_COUNT ((int64_t)(sizeof benches / sizeof *benches))
-#define BENCH_NAMES "all, gemm, ops, exchange"
+#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, step, memory"
 
-static tv_status run_at(int64_t i, tv_comm *comm, const tv_backend *backend)
+// What the command line says.
+typedef struct request {
+    tv_comm *comm;
+    const tv_backend *backend;
+    const char *path; // of the config; NULL: the default one
+    tv_arg_list sets;
+} request;
+
+// Without a config: one unit a rank, of a model that suits the backend.
+static tv_status default_config(const request *r, tv_config *config)
 {
-    if (benches[i].run_ranks != NULL)
-        return benches[i].run_ranks(comm, backend, stdout);
-    if (tv_comm_size(comm) > 1)
-        return TV_FAIL(TV_USAGE, "trivote bench %s runs as one process; start it without mpirun or srun",
-                       benches[i].name);
-    return benches[i].run(backend, stdout);
+    static const char *const large[] = {"model.width=512",   "model.blocks=6", "model.heads=8",
+                                        "model.context=256", "model.ffn=1440", "train.unit_windows=64"};
+    char units[48];
+    snprintf(units, sizeof units, "train.units=%d", tv_comm_size(r->comm));
+    TV_TRY(tv_config_init(config));
+    tv_status st = tv_config_set(config, units);
+    for (size_t i = 0; st == TV_OK && !r->backend->host_memory && i < sizeof large / sizeof *large; i++)
+        st = tv_config_set(config, large[i]);
+    for (int64_t i = 0; st == TV_OK && i < r->sets.count; i++)
+        st = tv_config_set(config, r->sets.items[i]);
+    return st == TV_OK ? tv_config_check(config) : st;
 }
 
-static tv_status run_bench(const char *name, tv_comm *comm, const tv_backend *backend)
+static tv_status train_at(int64_t i, const request *r)
+{
+    tv_config config = {0};
+    tv_status st =
+        r->path ? tv_command_config(r->path, r->sets.items, r->sets.count, &config) : default_config(r, &config);
+    st = tv_comm_agree(r->comm, st);
+    if (st == TV_OK)
+        st = benches[i].train(r->comm, r->backend, &config, stdout);
+    tv_config_free(&config);
+    return st;
+}
+
+static tv_status run_at(int64_t i, const request *r)
+{
+    if (benches[i].train != NULL)
+        return train_at(i, r);
+    if (benches[i].run_ranks != NULL)
+        return benches[i].run_ranks(r->comm, r->backend, stdout);
+    if (tv_comm_size(r->comm) > 1)
+        return TV_FAIL(TV_USAGE, "trivote bench %s runs as one process; start it without mpirun or srun",
+                       benches[i].name);
+    return benches[i].run(r->backend, stdout);
+}
+
+// "all" are those that so many ranks can run.
+static tv_status run_bench(const char *name, const request *r)
 {
     const char *names[BENCH_COUNT + 1] = {"all"};
     int all = strcmp(name, "all") == 0, known = all;
     for (int64_t i = 0; i < BENCH_COUNT; i++) {
+        int fits = tv_comm_size(r->comm) == 1 || benches[i].run == NULL;
         names[i + 1] = benches[i].name;
-        if (all || strcmp(name, benches[i].name) == 0) {
+        if ((all && fits) || strcmp(name, benches[i].name) == 0) {
             known = 1;
-            TV_TRY(run_at(i, comm, backend));
+            TV_TRY(run_at(i, r));
         }
     }
     if (known)
@@ -66,23 +112,26 @@ tv_status tv_cmd_bench(tv_comm *comm, int argc, char **argv)
     const char *name = "auto";
     int64_t threads = 1;
     tv_arg_list operands = {0};
+    request r = {.comm = comm};
     const tv_arg args[] = {
         {"--backend", TV_ARG_TEXT, &name, "auto|ref|cpu|cuda", 0},
         {"--threads", TV_ARG_INT, &threads, "N", 0},
+        {"--config", TV_ARG_TEXT, &r.path, "FILE", 0},
+        {"--set", TV_ARG_LIST, &r.sets, "key=value", 0},
     };
     const tv_arg_table table = {"bench", args, sizeof args / sizeof *args, &operands};
-    const tv_backend *backend = NULL;
     tv_status st;
     TV_TRY_GOTO(st, done, tv_args_parse(&table, argc, argv));
     if (operands.count == 0) {
         st = TV_FAIL(TV_USAGE, "name what to time: " BENCH_NAMES);
         goto done;
     }
-    TV_TRY_GOTO(st, done, tv_command_backend(name, comm, (int)threads, &backend));
+    TV_TRY_GOTO(st, done, tv_command_backend(name, comm, (int)threads, &r.backend));
     for (int64_t i = 0; st == TV_OK && i < operands.count; i++)
-        st = run_bench(operands.items[i], comm, backend);
-    backend->close();
+        st = run_bench(operands.items[i], &r);
+    r.backend->close();
 done:
+    free(r.sets.items);
     free(operands.items);
     return st;
 }

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "io/checkpoint.h"
 #include "train/resume.h"
+#include "train/trainer.h"
 
 tv_status tv_command_config(const char *path, const char *const *sets, int64_t set_count, tv_config *config)
 {
@@ -28,18 +29,20 @@ static tv_status open_backend(const char *name, tv_comm *comm, int threads, cons
     return TV_OK;
 }
 
-// The GPUs when every rank has one, else the host for all of them: ranks exchange votes from one kind of memory.
+// The GPUs when every rank has one of its own, else the host for all of them: ranks exchange votes from one kind of memory.
 static tv_status open_auto(tv_comm *comm, int threads, const tv_backend **backend)
 {
     tv_status st = open_backend("auto", comm, threads, backend);
     uint32_t without = st != TV_OK || (*backend)->host_memory;
     TV_TRY(tv_comm_sum_u32(comm, &without, 1, TV_WIRE_OTHER));
-    if (without == 0 || (st == TV_OK && (*backend)->host_memory))
+    if (without == 0)
+        st = tv_rank_devices_check(comm, *backend);
+    if ((without == 0 && st != TV_BACKEND) || (st == TV_OK && (*backend)->host_memory))
         return st;
     if (tv_comm_rank(comm) == 0)
         tv_log_warn("auto takes the CPU, since not every rank can have a GPU%s%s", st == TV_OK ? "" : ": ",
                     st == TV_OK ? "" : tv_status_message());
-    if (st == TV_OK)
+    if (*backend)
         (*backend)->close();
     *backend = NULL;
     st = open_backend("cpu", comm, threads, backend);
@@ -48,9 +51,14 @@ static tv_status open_auto(tv_comm *comm, int threads, const tv_backend **backen
 
 tv_status tv_command_backend(const char *name, tv_comm *comm, int threads, const tv_backend **backend)
 {
+    *backend = NULL;
     if (strcmp(name, "auto") == 0)
         return tv_comm_agree(comm, open_auto(comm, threads, backend));
-    return tv_comm_agree(comm, open_backend(name, comm, threads, backend));
+    TV_TRY(tv_comm_agree(comm, open_backend(name, comm, threads, backend)));
+    tv_status st = tv_rank_devices_check(comm, *backend);
+    if (st != TV_OK)
+        (*backend)->close();
+    return st;
 }
 
 // The manifest's config must be one that train would accept, and the one that its hash names.

@@ -20,6 +20,10 @@ void free_cuda(void *memory);
 tv_status copy_cuda(void *to, const void *from, size_t bytes, tv_copy_kind kind, void *stream);
 tv_status zero_cuda(void *memory, size_t bytes, void *stream);
 tv_status sync_cuda(void *stream);
+tv_status device_memory_cuda(int64_t *used_bytes, int64_t *all_bytes);
+void device_id_cuda(unsigned char id[TV_DEVICE_ID_BYTES]);
+void range_push_cuda(const char *name);
+void range_pop_cuda(void);
 // Raise the products' shared-memory limits; called by open_cuda.
 tv_status gemm_open_cuda(void);
 

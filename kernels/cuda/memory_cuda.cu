@@ -1,12 +1,17 @@
 // Device memory, copies and streams of the cuda backend, and the choice of the device.
 #include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/device_pick.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define OLDEST_MAJOR 8 // compute capability 8.0: s8 tensor-core products, cp.async
 
 static char device_text[320] = "cuda (not open)";
+static cudaUUID_t device_uuid;
+
+static_assert(sizeof device_uuid == TV_DEVICE_ID_BYTES, "a GPU's id is its UUID");
 
 extern "C" const char *describe_cuda(void) { return device_text; }
 
@@ -68,22 +73,30 @@ static tv_status check_device(int device, const cudaDeviceProp *prop)
 extern "C" tv_status open_cuda(int local_rank, int local_size, int threads)
 {
     (void)threads;
-    int count = 0;
+    int count = 0, device = 0;
     const char *missing = count_devices(&count);
     if (missing)
         return TV_FAIL(TV_BACKEND,
                        "no usable NVIDIA GPU: %s; check the driver with nvidia-smi, or take run.backend=cpu", missing);
-    if (local_size > count)
-        return TV_FAIL(TV_BACKEND,
-                       "%d ranks on this host but %d GPU%s; start at most one rank a GPU, or take run.backend=cpu",
-                       local_size, count, count == 1 ? "" : "s");
+    TV_TRY(tv_cuda_pick(local_rank, local_size, count, &device));
     cudaDeviceProp prop;
-    TV_CUDA_TRY(cudaSetDevice(local_rank));
-    TV_CUDA_TRY(cudaGetDeviceProperties(&prop, local_rank));
-    TV_TRY(check_device(local_rank, &prop));
-    snprintf(device_text, sizeof device_text, "cuda (GPU %d: %s, sm_%d%d)", local_rank, prop.name, prop.major,
-             prop.minor);
+    TV_CUDA_TRY(cudaSetDevice(device));
+    TV_CUDA_TRY(cudaGetDeviceProperties(&prop, device));
+    TV_TRY(check_device(device, &prop));
+    device_uuid = prop.uuid;
+    snprintf(device_text, sizeof device_text, "cuda (GPU %d: %s, sm_%d%d)", device, prop.name, prop.major, prop.minor);
     return gemm_open_cuda();
+}
+
+extern "C" void device_id_cuda(unsigned char id[TV_DEVICE_ID_BYTES]) { memcpy(id, &device_uuid, sizeof device_uuid); }
+
+extern "C" tv_status device_memory_cuda(int64_t *used_bytes, int64_t *all_bytes)
+{
+    size_t left = 0, all = 0;
+    TV_CUDA_TRY(cudaMemGetInfo(&left, &all));
+    *used_bytes = (int64_t)(all - left);
+    *all_bytes = (int64_t)all;
+    return TV_OK;
 }
 
 extern "C" void close_cuda(void) { cudaDeviceSynchronize(); }

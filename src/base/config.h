@@ -57,6 +57,7 @@ typedef struct tv_config_train {
 typedef struct tv_config_vote {
     double dead_zone;
     int64_t levels, combine, quorum, exchange; // exchange: tv_exchange
+    int64_t bucket_bytes;                      // 0: all votes travel at the end
 } tv_config_vote;
 
 typedef struct tv_config_update {
@@ -126,7 +127,7 @@ tv_status tv_config_expert_ranks(const tv_config *config, int ranks, int *expert
 tv_status tv_config_text(const tv_config *config, char **text);
 // XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, moe (only with
 // experts, and without dense_dispatch_max_tokens), data.valid_bytes (0 when data.valid names a file, since nothing is held
-// out then), train (without stop_at, eval_*), vote (without exchange), update.
+// out then), train (without stop_at, eval_*), vote (without exchange and bucket_bytes), update.
 // Paths, run, checkpoint, guard, parallel may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);
 // Give a key that holds a text (section "run", key "dir") this value, with the schema's checks.

@@ -44,6 +44,7 @@ tv_status tv_model_create(tv_model *model, const tv_config *config)
     tv_params_init(&model->params, (int)config->model.scale_mantissa_bits);
     TV_TRY(build_parts(model));
     for (int64_t i = 0; i < model->part_count; i++) {
+        model->parts[i]->first = model->params.count;
         TV_TRY(model->parts[i]->ops->declare(model->parts[i], &model->params, &model->config));
     }
     return TV_OK;
@@ -139,7 +140,11 @@ tv_status tv_model_forward(tv_model *model, tv_unit *unit)
     unit->backend = model->backend;
     unit->params = &model->params;
     for (int64_t i = 0; i < model->part_count; i++) {
-        TV_TRY(model->parts[i]->ops->forward(model->parts[i], unit, model->x));
+        tv_part *part = model->parts[i];
+        tv_range_push(unit->backend, part->name);
+        tv_status st = part->ops->forward(part, unit, model->x);
+        tv_range_pop(unit->backend);
+        TV_TRY(st);
     }
     return TV_OK;
 }
@@ -151,7 +156,14 @@ tv_status tv_model_backward(tv_model *model, tv_unit *unit)
         return TV_FAIL(TV_INTERNAL, "a backward needs a training forward with targets");
     }
     for (int64_t i = model->part_count - 1; i >= 0; i--) {
-        TV_TRY(model->parts[i]->ops->backward(model->parts[i], unit, model->dx));
+        tv_part *part = model->parts[i];
+        tv_range_push(unit->backend, part->name);
+        tv_status st = part->ops->backward(part, unit, model->dx);
+        tv_range_pop(unit->backend);
+        TV_TRY(st);
+        if (unit->voted != NULL) {
+            TV_TRY(unit->voted(unit->listener, part->first));
+        }
     }
     return TV_OK;
 }

@@ -32,6 +32,10 @@ typedef struct tv_unit {
     // Ranks; NULL: this one alone. All ranks of `experts`, the P ranks that hold every expert once (NULL too when P = 1:
     // params->expert_ranks), run forward and backward equally often, with units of any size, 0 tokens included.
     struct tv_comm *comm, *experts;
+    // Told after each part's backward, the last part's first: the unit's votes on the table's tensors from `first` on are
+    // queued. NULL when nobody asks.
+    tv_status (*voted)(void *listener, int64_t first);
+    void *listener;
 } tv_unit;
 
 // Buffers are taken once, here; forward and backward use the stored pointers. `saved` lives from forward to backward;
@@ -66,6 +70,7 @@ typedef struct tv_part_ops {
 struct tv_part {
     const tv_part_ops *ops;
     char name[48]; // prefix of its tensors: "block.0.attention"
+    int64_t first; // place of its first tensor in the table
 };
 
 // Declare tensor "<part's name>.<leaf>": *spec gives shape, scale type and flags; its name and part are filled in here.

@@ -22,9 +22,12 @@ static void list_votes(tv_ballot_box *box)
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *p = &params->items[i];
         int64_t items = params->sharded ? p->block * p->spec.cols : sum_items(params, p);
-        if (p->votes)
+        if (p->votes) {
+            box->owners[box->vote_count] = i;
             box->votes[box->vote_count++] = (tv_votes){p->votes, params->vote_bits, limit, items};
+        }
     }
+    box->ready = box->sent = box->vote_count;
 }
 
 tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, tv_comm *comm, const tv_config *config)
@@ -35,7 +38,8 @@ tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, tv_comm *com
     box->counts = counts;
     box->rank_ties = calloc((size_t)tv_comm_size(comm), sizeof(int64_t));
     box->votes = calloc((size_t)params->count, sizeof *box->votes);
-    if (!box->rank_ties || !box->votes)
+    box->owners = calloc((size_t)params->count, sizeof *box->owners);
+    if (!box->rank_ties || !box->votes || !box->owners)
         return TV_FAIL(TV_MEMORY, "no memory for the ballot's counts");
     list_votes(box);
     return TV_OK;
@@ -45,20 +49,54 @@ void tv_ballot_box_close(tv_ballot_box *box)
 {
     if (box->counts)
         box->params->backend->free(box->counts);
+    free(box->owners);
     free(box->votes);
     free(box->rank_ties);
     *box = (tv_ballot_box){0};
 }
 
-tv_status tv_ballot_exchange(tv_ballot_box *box)
+// Queue the exchange of what is ready, behind what computes it.
+static tv_status send_bucket(tv_ballot_box *box)
 {
-    if (tv_comm_size(box->comm) == 1)
+    const tv_votes *votes = box->votes + box->ready;
+    int64_t count = box->sent - box->ready;
+    void *stream = tv_comm_device_stream(box->comm);
+    if (count == 0)
         return TV_OK;
+    TV_TRY(tv_comm_device_follow(box->comm, stream, NULL));
     if (box->params->sharded)
-        TV_TRY(tv_vote_scatter(box->comm, box->votes, box->vote_count, NULL));
+        TV_TRY(tv_vote_scatter(box->comm, votes, count, stream));
     else
-        TV_TRY(tv_vote_sum(box->comm, box->votes, box->vote_count, NULL));
-    return tv_vote_finish(box->comm, NULL);
+        TV_TRY(tv_vote_sum(box->comm, votes, count, stream));
+    box->sent = box->ready;
+    box->waiting_bytes = 0;
+    box->buckets++;
+    return TV_OK;
+}
+
+tv_status tv_ballot_exchange_ready(tv_ballot_box *box, int64_t first)
+{
+    const tv_params *params = box->params;
+    int64_t most = box->config->vote.bucket_bytes, blocks = params->sharded ? params->ranks : 1;
+    if (params->ranks == 1)
+        return TV_OK;
+    while (box->ready > 0 && box->owners[box->ready - 1] >= first) {
+        box->ready--;
+        box->waiting_bytes += blocks * box->votes[box->ready].items * (params->vote_bits / 8);
+        if (most > 0 && box->waiting_bytes >= most)
+            TV_TRY(send_bucket(box));
+    }
+    return TV_OK;
+}
+
+tv_status tv_ballot_exchange_finish(tv_ballot_box *box)
+{
+    if (box->params->ranks == 1)
+        return TV_OK;
+    TV_TRY(tv_ballot_exchange_ready(box, 0));
+    TV_TRY(send_bucket(box));
+    box->ready = box->sent = box->vote_count;
+    return tv_vote_finish(box->comm, tv_comm_device_stream(box->comm));
 }
 
 static tv_status gather_blocks(tv_ballot_box *box, void *data, int64_t block_bytes)

@@ -24,16 +24,25 @@ typedef struct tv_ballot_box {
     const tv_config *config;
     int64_t *counts;    // backend: [256] histogram, then flips, zeros, exponent moves
     int64_t *rank_ties; // [R] flip cap: candidates at the cut, a rank
-    tv_votes *votes;    // [vote_count] what the exchange moves
+    tv_votes *votes;    // [vote_count] what the exchange moves, in the table's order
+    int64_t *owners;    // [vote_count] whose votes they are: places in the table
     int64_t vote_count;
+    // The exchange of a step: votes[ready ..] are final, votes[sent ..] are on their way.
+    int64_t ready, sent, waiting_bytes; // waiting_bytes: of votes[ready .. sent)
+    int64_t buckets;                    // sent since the start
 } tv_ballot_box;
 
 // Local. The communicator must know the backend's memory (tv_comm_device_open) before the first exchange.
 tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, tv_comm *comm, const tv_config *config);
 void tv_ballot_box_close(tv_ballot_box *box);
 
-// Collective. Sum the votes over the ranks: every sum everywhere (allreduce) or each rank its own rows (sharded).
-tv_status tv_ballot_exchange(tv_ballot_box *box);
+// The sum of the votes over the ranks: every sum everywhere (allreduce) or each rank its own rows (sharded).
+// Collective. The votes of the table's tensors from `first` on are final, or will be when what is queued on the
+// backend's stream is done. They travel in buckets of vote.bucket_bytes or a little more, beside what the backend
+// computes from here on. Which tensors share a bucket depends on the table alone, not on how the calls cut it.
+tv_status tv_ballot_exchange_ready(tv_ballot_box *box, int64_t first);
+// Collective. All other votes are final too: sends the rest, and returns when every sum is there.
+tv_status tv_ballot_exchange_finish(tv_ballot_box *box);
 // Collective. Run the update rule on the own rows with the summed votes; `loss` is the step's mean in nats (rule classic).
 tv_status tv_ballot_run(tv_ballot_box *box, int64_t step, double loss, tv_ballot_report *report);
 // Collective. With sharded exchange: every rank gets the new packed trits and exponents of all rows. Otherwise nothing.

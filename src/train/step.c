@@ -1,5 +1,6 @@
-// One training step: micro-iterations over this rank's units, guard, vote exchange, ballot.
+// One training step: this rank's units, the guard before the last one's backward, the vote exchange beside it, ballot.
 #include <math.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 #include "comm/guard.h"
@@ -51,10 +52,10 @@ static tv_status read_unit_loss(tv_trainer *trainer, int64_t unit)
     return TV_OK;
 }
 
-static tv_status run_unit(tv_trainer *trainer, int64_t unit, tv_step_times *times, double *mark)
+static tv_unit describe_unit(tv_trainer *trainer, int64_t unit)
 {
     const tv_config *config = &trainer->config;
-    tv_unit work = {
+    return (tv_unit){
         .backend = trainer->backend,
         .params = &trainer->model.params,
         .tokens = config->train.unit_windows * config->model.context,
@@ -69,32 +70,82 @@ static tv_status run_unit(tv_trainer *trainer, int64_t unit, tv_step_times *time
         .index = (uint32_t)unit,
         .fault = trainer->batch.fault,
     };
-    TV_TRY(load_unit(trainer, unit));
-    times->data += lap(mark);
-    TV_TRY(tv_model_forward(&trainer->model, &work));
-    TV_TRY(trainer->backend->sync(NULL));
-    times->forward += lap(mark);
-    TV_TRY(tv_model_backward(&trainer->model, &work));
-    TV_TRY(read_unit_loss(trainer, unit));
-    times->backward += lap(mark);
-    trainer->units_run++;
-    return TV_OK;
 }
 
+static tv_status forward(tv_trainer *trainer, int64_t unit, tv_step_times *times, double *mark)
+{
+    tv_unit work = describe_unit(trainer, unit);
+    TV_TRY(load_unit(trainer, unit));
+    times->data += lap(mark);
+    tv_range_push(trainer->backend, "forward");
+    tv_status st = tv_model_forward(&trainer->model, &work);
+    if (st == TV_OK)
+        st = trainer->backend->sync(NULL);
+    tv_range_pop(trainer->backend);
+    times->forward += lap(mark);
+    return st;
+}
+
+// The seconds that a backward waits for votes that travel meanwhile: in host memory an exchange is done when it is asked for.
+typedef struct exchange_watch {
+    tv_trainer *trainer;
+    double spent;
+} exchange_watch;
+
+static tv_status votes_are_final(void *listener, int64_t first)
+{
+    exchange_watch *watch = listener;
+    double start = tv_clock_seconds();
+    tv_range_push(watch->trainer->backend, "exchange");
+    tv_status st = tv_ballot_exchange_ready(&watch->trainer->box, first);
+    tv_range_pop(watch->trainer->backend);
+    if (watch->trainer->backend->host_memory)
+        watch->spent += tv_clock_seconds() - start;
+    return st;
+}
+
+// In the last unit of the step each part's votes travel as soon as the part is done.
+static tv_status backward(tv_trainer *trainer, int64_t unit, tv_step_times *times, double *mark)
+{
+    tv_unit work = describe_unit(trainer, unit);
+    exchange_watch watch = {.trainer = trainer};
+    if (unit == trainer->first_unit + trainer->unit_count - 1) {
+        work.voted = votes_are_final;
+        work.listener = &watch;
+    }
+    tv_range_push(trainer->backend, "backward");
+    tv_status st = tv_model_backward(&trainer->model, &work);
+    if (st == TV_OK)
+        st = read_unit_loss(trainer, unit);
+    tv_range_pop(trainer->backend);
+    times->backward += lap(mark) - watch.spent;
+    times->exchange += watch.spent;
+    trainer->units_run += st == TV_OK;
+    return st;
+}
+
+// All units but the last one.
 static tv_status run_units(tv_trainer *trainer, tv_step_times *times, double *mark)
 {
+    int64_t last = trainer->first_unit + trainer->unit_count - 1;
     TV_TRY(tv_corpus_check(trainer->train_text));
     TV_TRY(trainer->backend->zero(trainer->batch.fault, sizeof(int32_t), NULL));
     TV_TRY(tv_params_clear_votes(&trainer->model.params, NULL));
-    for (int64_t u = 0; u < trainer->unit_count; u++)
-        TV_TRY(run_unit(trainer, trainer->first_unit + u, times, mark));
+    for (int64_t u = trainer->first_unit; u < last; u++) {
+        tv_range_push(trainer->backend, "unit");
+        tv_status st = forward(trainer, u, times, mark);
+        if (st == TV_OK)
+            st = backward(trainer, u, times, mark);
+        tv_range_pop(trainer->backend);
+        TV_TRY(st);
+    }
     return TV_OK;
 }
 
 // All ranks prove that they are at the same step and tell of failures and requests. One small exchange when all is well.
 static tv_status guard_step(tv_trainer *trainer, tv_status mine, uint64_t *flags)
 {
-    tv_guard guard = {.step = trainer->step, .config = trainer->config_hash, .flags = *flags};
+    tv_guard guard = {.step = trainer->step, .config = trainer->guard_hash, .flags = *flags};
     if (mine != TV_OK)
         guard.flags |= TV_FLAG_FAILED;
     TV_TRY(tv_guard_check(trainer->comm, &guard));
@@ -102,37 +153,93 @@ static tv_status guard_step(tv_trainer *trainer, tv_status mine, uint64_t *flags
     return guard.flags & TV_FLAG_FAILED ? tv_comm_agree(trainer->comm, mine) : TV_OK;
 }
 
-// Mean of the units' losses, gathered from all ranks and added in unit order.
-static tv_status gather_loss(tv_trainer *trainer, double *loss)
+// The exchange ends, with whatever votes there are, also on a rank that failed since the guard: the others wait for it. When
+// that fails in turn, the first reason is the one to tell.
+static tv_status finish_exchange(tv_trainer *trainer, tv_status mine)
+{
+    char reason[1024] = "";
+    if (mine != TV_OK)
+        snprintf(reason, sizeof reason, "%s", tv_status_message());
+    tv_range_push(trainer->backend, "exchange");
+    tv_status st = tv_ballot_exchange_finish(&trainer->box);
+    tv_range_pop(trainer->backend);
+    return st != TV_OK && mine != TV_OK ? TV_FAIL(st, "%s", reason) : st;
+}
+
+// Mean of the units' losses, gathered from all ranks and added in unit order. A rank that failed gives NaN, and then all agree
+// to stop.
+static tv_status gather_loss(tv_trainer *trainer, tv_status mine, double *loss)
 {
     int64_t units = trainer->config.train.units;
+    if (mine != TV_OK)
+        trainer->unit_loss[trainer->first_unit] = NAN;
     TV_TRY(tv_comm_all_gather_bytes(trainer->comm, trainer->unit_loss, (size_t)trainer->unit_count * sizeof(double),
                                     TV_WIRE_METRICS));
     double sum = 0;
     for (int64_t u = 0; u < units; u++)
         sum += trainer->unit_loss[u];
     *loss = sum / (double)units;
+    return isnan(sum) ? tv_comm_agree(trainer->comm, mine) : TV_OK;
+}
+
+// From the summed votes to the decoded weights of the next step.
+static tv_status apply_votes(tv_trainer *trainer, tv_step_report *report, double *mark)
+{
+    const tv_backend *backend = trainer->backend;
+    tv_range_push(backend, "ballot");
+    tv_status st = tv_ballot_run(&trainer->box, trainer->step, report->loss, &report->ballot);
+    if (st == TV_OK)
+        st = backend->sync(NULL);
+    report->times.ballot = lap(mark);
+    if (st == TV_OK)
+        st = tv_ballot_share(&trainer->box);
+    report->times.exchange += lap(mark);
+    tv_range_pop(backend);
+    TV_TRY(st);
+    tv_range_push(backend, "decode");
+    st = tv_params_decode(&trainer->model.params, 0, NULL);
+    if (st == TV_OK)
+        st = backend->sync(NULL);
+    tv_range_pop(backend);
+    report->times.ballot += lap(mark);
+    return st;
+}
+
+// The guard stands between its halves, since votes travel from there on. *mine is this rank's own verdict, before and after.
+static tv_status run_last_unit(tv_trainer *trainer, tv_status *mine, tv_step_report *report, double *mark)
+{
+    int64_t last = trainer->first_unit + trainer->unit_count - 1;
+    if (*mine == TV_OK)
+        *mine = forward(trainer, last, &report->times, mark);
+    TV_TRY(guard_step(trainer, *mine, &report->flags));
+    report->times.exchange += lap(mark);
+    *mine = backward(trainer, last, &report->times, mark);
     return TV_OK;
+}
+
+static tv_status run_step(tv_trainer *trainer, tv_step_report *report)
+{
+    double mark = tv_clock_seconds();
+    tv_status mine = run_units(trainer, &report->times, &mark);
+    tv_range_push(trainer->backend, "unit");
+    tv_status st = run_last_unit(trainer, &mine, report, &mark);
+    tv_range_pop(trainer->backend);
+    TV_TRY(st);
+    TV_TRY(finish_exchange(trainer, mine));
+    TV_TRY(gather_loss(trainer, mine, &report->loss));
+    report->times.exchange += lap(&mark);
+    return apply_votes(trainer, report, &mark);
 }
 
 tv_status tv_trainer_step(tv_trainer *trainer, uint64_t flags, tv_step_report *report)
 {
     const tv_config *config = &trainer->config;
-    double start = tv_clock_seconds(), mark = start;
+    double start = tv_clock_seconds();
     *report = (tv_step_report){.flags = flags};
-    tv_status mine = run_units(trainer, &report->times, &mark);
-    TV_TRY(guard_step(trainer, mine, &report->flags));
-    TV_TRY(gather_loss(trainer, &report->loss));
-    TV_TRY(tv_ballot_exchange(&trainer->box));
-    report->times.exchange = lap(&mark);
-    TV_TRY(tv_ballot_run(&trainer->box, trainer->step, report->loss, &report->ballot));
-    TV_TRY(trainer->backend->sync(NULL));
-    report->times.ballot = lap(&mark);
-    TV_TRY(tv_ballot_share(&trainer->box));
-    report->times.exchange += lap(&mark);
-    TV_TRY(tv_params_decode(&trainer->model.params, 0, NULL));
-    TV_TRY(trainer->backend->sync(NULL));
-    report->times.ballot += lap(&mark);
+    tv_range_push(trainer->backend, "step");
+    tv_status st = run_step(trainer, report);
+    tv_range_pop(trainer->backend);
+    TV_TRY(st);
     report->times.total = tv_clock_seconds() - start;
     report->bytes = config->train.units * config->train.unit_windows * config->model.context;
     trainer->bytes_seen += report->bytes;

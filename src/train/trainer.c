@@ -32,6 +32,28 @@ tv_status tv_rank_check(int64_t units, int64_t ranks)
                    (long long)units, (long long)ranks, counts);
 }
 
+tv_status tv_rank_devices_check(tv_comm *comm, const tv_backend *backend)
+{
+    static const unsigned char none[TV_DEVICE_ID_BYTES];
+    int rank = tv_comm_rank(comm), size = tv_comm_size(comm);
+    unsigned char(*ids)[TV_DEVICE_ID_BYTES] = calloc((size_t)size, sizeof *ids);
+    tv_status st = tv_comm_agree(comm, ids ? TV_OK : TV_FAIL(TV_MEMORY, "no memory for the ids of %d devices", size));
+    if (st == TV_OK && backend->device_id)
+        backend->device_id(ids[rank]);
+    if (st == TV_OK)
+        st = tv_comm_all_gather_bytes(comm, ids, sizeof *ids, TV_WIRE_OTHER);
+    for (int a = 0; st == TV_OK && a < size; a++)
+        for (int b = a + 1; st == TV_OK && b < size; b++)
+            if (memcmp(ids[a], ids[b], sizeof *ids) == 0 && memcmp(ids[a], none, sizeof none) != 0)
+                st =
+                    TV_FAIL(TV_BACKEND,
+                            "ranks %d and %d would share one GPU; start at most one rank a GPU and let each see all of "
+                            "them or its own alone, or take run.backend=cpu",
+                            a, b);
+    free(ids);
+    return st;
+}
+
 tv_status tv_batch_open(tv_batch *batch, const tv_backend *backend, int64_t windows, int64_t context)
 {
     size_t tokens = (size_t)(windows * context);
@@ -100,6 +122,15 @@ static tv_status open_model(tv_trainer *trainer)
     return tv_batch_open(&trainer->batch, trainer->backend, config->train.unit_windows, config->model.context);
 }
 
+// Ranks that sum their votes in other forms or buckets would wait for each other for ever.
+static tv_hash128 hash_for_guard(const tv_trainer *trainer)
+{
+    const tv_config_vote *vote = &trainer->config.vote;
+    const uint64_t all[4] = {trainer->config_hash.low, trainer->config_hash.high, (uint64_t)vote->exchange,
+                             (uint64_t)vote->bucket_bytes};
+    return tv_hash_bytes(all, sizeof all);
+}
+
 static tv_status open_local(tv_trainer *trainer)
 {
     int64_t ranks = tv_comm_size(trainer->comm), units = trainer->config.train.units;
@@ -110,6 +141,7 @@ static tv_status open_local(tv_trainer *trainer)
     if (!trainer->unit_loss)
         return TV_FAIL(TV_MEMORY, "no memory for the losses of %lld units", (long long)units);
     TV_TRY(tv_config_hash(&trainer->config, &trainer->config_hash));
+    trainer->guard_hash = hash_for_guard(trainer);
     TV_TRY(open_texts(trainer));
     return open_model(trainer);
 }

@@ -51,7 +51,8 @@ typedef struct tv_trainer {
     tv_batch batch;
     double *unit_loss; // [U]
     tv_hash128 config_hash;
-    int64_t step; // steps done
+    tv_hash128 guard_hash; // of config_hash and of how votes travel: what ranks must share in a step
+    int64_t step;          // steps done
     int64_t bytes_seen;
     int64_t first_unit, unit_count; // this rank's units of every step
     int64_t units_run;              // since the start of the process
@@ -63,6 +64,7 @@ void tv_trainer_close(tv_trainer *trainer);
 
 // Collective. One step. `flags` are this rank's requests (TV_FLAG_SAVE, TV_FLAG_STOP); the report holds everyone's.
 // A NaN or Inf in a unit's loss or operands stops all ranks before the ballot (TV_NUMERIC, the unit named); state is untouched then.
+// Any other failure of a rank's own does so too, and the step can be tried again; after TV_COMM none can.
 tv_status tv_trainer_step(tv_trainer *trainer, uint64_t flags, tv_step_report *report);
 
 // Collective. Digest of the whole state.
@@ -78,5 +80,7 @@ void tv_batch_close(tv_batch *batch, const tv_backend *backend);
 void tv_rank_counts(int64_t units, char *text, int64_t bytes);
 // Local. TV_CONFIG when `ranks` does not divide `units`, naming the counts that do.
 tv_status tv_rank_check(int64_t units, int64_t ranks);
+// Collective. TV_BACKEND on all ranks when two of them opened the same device.
+tv_status tv_rank_devices_check(tv_comm *comm, const tv_backend *backend);
 
 #endif

@@ -54,6 +54,7 @@ static const char default_text[] = "model:\n"
                                    "  combine: majority\n"
                                    "  quorum: 1\n"
                                    "  exchange: allreduce\n"
+                                   "  bucket_bytes: 4194304\n"
                                    "update:\n"
                                    "  rule: restart\n"
                                    "  threshold: 64\n"
@@ -347,6 +348,7 @@ static void test_hash_by_key(void **state)
         "vote.combine=mean",
         "vote.quorum=2",
         "vote.exchange=sharded",
+        "vote.bucket_bytes=7",
         "update.rule=budget",
         "update.threshold=65",
         "update.step=8.5",

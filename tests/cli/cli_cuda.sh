@@ -8,6 +8,13 @@ cpu() {
     CUDA_VISIBLE_DEVICES='' "$program" "$@"
 }
 
+# each_its_own N GPU ARGUMENT...: N ranks, of which each sees the GPU that the second argument names to it, as under Slurm.
+each_its_own() {
+    local count=$1 gpu=$2
+    shift 2
+    "$mpiexec" -n "$count" bash -c "CUDA_VISIBLE_DEVICES=$gpu exec \"\$@\"" bash "$program" "$@"
+}
+
 make_small
 code=0
 out=$(trivote train --config c.yaml --run probe --set run.backend=cuda --set train.steps=1 2>&1) || code=$?
@@ -43,7 +50,12 @@ same "$(final_field digest)" "$want" "digest of two ranks"
 if [ "$(nvidia-smi -L | grep -c '^GPU')" -eq 1 ]; then
     says 'auto takes the CPU'
     expect 1 ranks 2 train --config tests/data/invariance.yaml --run "$work/shared" --set run.backend=cuda
-    says '2 ranks on this host but 1 GPU;'
+    says_once 'ranks 0 and 1 would share one GPU'
+    expect 1 each_its_own 2 0 train --config tests/data/invariance.yaml --run "$work/shared" --set run.backend=cuda
+    says_once 'ranks 0 and 1 would share one GPU'
+else
+    expect 0 each_its_own 2 '$OMPI_COMM_WORLD_LOCAL_RANK' train --config tests/data/invariance.yaml --run "$work/own" --set run.backend=cuda
+    same "$(final_field digest)" "$want" "digest of two ranks that see one GPU each"
 fi
 cd "$work"
 

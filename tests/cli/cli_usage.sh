@@ -62,6 +62,9 @@ expect 2 trivote train --config c.yaml --run never --set run.backend=gpu
 says 'backend'
 expect 1 trivote train --config c.yaml --run never --set run.backend=cuda
 says 'cuda'
+# Several ranks without a GPU end at once, with one sentence of them all.
+expect 1 ranks 2 train --config c.yaml --run never --set run.backend=cuda
+says_once 'no usable NVIDIA GPU|no CUDA backend'
 
 # R that does not divide U: which ones do.
 expect 2 ranks 4 train --config c.yaml --run never --set train.units=6

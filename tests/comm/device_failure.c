@@ -15,15 +15,21 @@ static tv_status leave_out_last(tv_comm *comm)
         sleep(30);
         return TV_OK;
     }
-    void *memory = memory_give(numbers, sizeof numbers);
-    TV_TRY(tv_comm_device_sum_u32(comm, memory, 4, TV_WIRE_OTHER, NULL));
-    return tv_comm_device_wait(comm, NULL);
+    void *memory = memory_give(numbers, sizeof numbers), *stream = tv_comm_device_stream(comm);
+    TV_TRY(tv_comm_device_follow(comm, stream, NULL));
+    TV_TRY(tv_comm_device_sum_u32(comm, memory, 4, TV_WIRE_OTHER, stream));
+    return tv_comm_device_wait(comm, stream);
 }
 
 static tv_status go_wrong(tv_comm *comm, int shared)
 {
-    TV_TRY(tv_comm_device_open(comm, fixture_backend->host_memory));
-    return shared ? TV_OK : leave_out_last(comm);
+    tv_status st = tv_comm_device_open(comm, fixture_backend->host_memory);
+    if (shared || st != TV_OK) {
+        if (!shared && strstr(tv_status_message(), "share the GPU") != NULL)
+            printf("skipped: %s\n", tv_status_message());
+        return st;
+    }
+    return leave_out_last(comm);
 }
 
 int main(int argc, char **argv)

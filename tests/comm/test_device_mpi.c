@@ -190,6 +190,32 @@ static void test_queue(void **state)
         assert_int_equal(host[i], factor * (i * (uint32_t)ranks() + (uint32_t)(ranks() * (ranks() - 1) / 2)));
 }
 
+// On the communicator's own stream, between work of the backend: behind what fills the buffer, before what reads it.
+static void test_beside(void **state)
+{
+    (void)state;
+    enum { ITEMS = 300007, TIMES = 20 };
+    void *stream = tv_comm_device_stream(fixture_comm), *memory = NULL;
+    float *zeros = calloc(ITEMS, sizeof *zeros);
+    assert_non_null(zeros);
+    memory = memory_give(zeros, ITEMS * sizeof *zeros);
+    for (int t = 0; t < TIMES; t++) {
+        tv_fill_args fill = {.count = ITEMS, .value = t % 2 == 0 ? 1e-40f : 2e-40f, .y = memory};
+        uint32_t bits, *words = (uint32_t *)zeros;
+        memcpy(&bits, &fill.value, sizeof bits);
+        assert_ok(fixture_backend->fill(&fill, NULL));
+        assert_ok(tv_comm_device_follow(fixture_comm, stream, NULL));
+        assert_ok(tv_comm_device_sum_u32(fixture_comm, memory, ITEMS, TV_WIRE_OTHER, stream));
+        assert_ok(tv_comm_device_follow(fixture_comm, NULL, stream));
+        assert_ok(fixture_backend->copy(words, memory, ITEMS * sizeof *words, TV_COPY_TO_HOST, NULL));
+        for (int i = 0; i < ITEMS; i++)
+            assert_int_equal(words[i], bits * (uint32_t)ranks());
+    }
+    assert_ok(tv_comm_device_wait(fixture_comm, stream));
+    memory_take(memory, zeros, ITEMS * sizeof *zeros);
+    free(zeros);
+}
+
 // Different collectives noted and queued together.
 static void test_batch(void **state)
 {
@@ -253,13 +279,9 @@ static void test_open_again(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sum),
-        cmocka_unit_test(test_reduce_scatter),
-        cmocka_unit_test(test_all_gather),
-        cmocka_unit_test(test_queue),
-        cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_open_again),
-        cmocka_unit_test(test_wrong_arguments),
+        cmocka_unit_test(test_sum),        cmocka_unit_test(test_reduce_scatter),  cmocka_unit_test(test_all_gather),
+        cmocka_unit_test(test_queue),      cmocka_unit_test(test_beside),          cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_open_again), cmocka_unit_test(test_wrong_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,9 @@
 #include <string.h>
 
 #include "op_test.h"
+#ifdef TV_BACKEND_CUDA
+#include "kernels/cuda/device_pick.h"
+#endif
 
 static void test_list(void **state)
 {
@@ -61,14 +64,58 @@ static void test_too_few_devices(void **state)
 {
     (void)state;
     for (const tv_backend *const *b = tv_backend_list(); *b; b++)
-        if (!(*b)->host_memory) {
-            assert_int_equal((*b)->open(0, 1000, 1), TV_BACKEND);
+        if (!(*b)->host_memory && (*b)->open(0, 1000, 1) != TV_OK) { // one GPU could be each rank's own
             assert_non_null(strstr(tv_status_message(), "GPU"));
             assert_non_null(strstr(tv_status_message(), "run.backend=cpu"));
         }
 }
 
-// Every entry of the table is set: the struct holds nothing but pointers and one int.
+// A rank takes the GPU of its number, or the only one that it sees.
+static void test_pick(void **state)
+{
+    (void)state;
+#ifdef TV_BACKEND_CUDA
+    static const struct {
+        int rank, ranks, gpus, device;
+    } cases[] = {{0, 1, 1, 0}, {0, 1, 8, 0}, {3, 4, 4, 3}, {1, 2, 8, 1}, {0, 4, 1, 0}, {3, 4, 1, 0}};
+    int device = -1;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(tv_cuda_pick(cases[i].rank, cases[i].ranks, cases[i].gpus, &device), TV_OK);
+        assert_int_equal(device, cases[i].device);
+    }
+    assert_int_equal(tv_cuda_pick(0, 4, 3, &device), TV_BACKEND);
+    assert_non_null(strstr(tv_status_message(), "4 ranks on this host but 3 GPUs"));
+    assert_non_null(strstr(tv_status_message(), "run.backend=cpu"));
+#endif
+}
+
+// What a table may leave out works where it is there.
+static void check_optional(const op_backend *on)
+{
+    const tv_backend *b = on->backend;
+    int64_t used = 0, all = 0;
+    unsigned char id[TV_DEVICE_ID_BYTES] = {0}, none[TV_DEVICE_ID_BYTES] = {0};
+    tv_range_push(b, "outer");
+    tv_range_push(b, "inner");
+    tv_range_pop(b);
+    tv_range_pop(b);
+    assert_int_equal(b->memory == NULL, b->host_memory);
+    assert_int_equal(b->device_id == NULL, b->host_memory);
+    if (b->host_memory)
+        return;
+    assert_int_equal(b->memory(&used, &all), TV_OK);
+    assert_true(used > 0 && used <= all);
+    b->device_id(id);
+    assert_memory_not_equal(id, none, sizeof id);
+}
+
+static void test_optional(void **state)
+{
+    (void)state;
+    op_on_each(check_optional);
+}
+
+// Every other entry of the table is set: the struct holds nothing but pointers and one int.
 static void check_table(const op_backend *on)
 {
     const tv_backend *b = on->backend;
@@ -140,13 +187,9 @@ static void test_too_much(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_list),
-        cmocka_unit_test(test_auto),
-        cmocka_unit_test(test_absent),
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_too_much),
-        cmocka_unit_test(test_too_few_devices),
+        cmocka_unit_test(test_list),   cmocka_unit_test(test_auto),     cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_table),  cmocka_unit_test(test_optional), cmocka_unit_test(test_pick),
+        cmocka_unit_test(test_memory), cmocka_unit_test(test_too_much), cmocka_unit_test(test_too_few_devices),
     };
     return op_run("op_backend", tests);
 }

@@ -1,4 +1,5 @@
-// One answer: this many ranks give the digest that one rank gives on the CPU, with both forms of the vote exchange,
+// One answer: this many ranks give the digest that one rank gives on the CPU, with both forms of the vote exchange, votes in
+// buckets of any size,
 // while the run really moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks; the
 // argument names the backend of the many, without one it is the CPU's too.
 #include <stdio.h>
@@ -89,6 +90,21 @@ static tv_status run_steps(tv_trainer *trainer, int mover, tv_hash128 *digest)
     return tv_trainer_digest(trainer, digest);
 }
 
+// Votes of all tensors but the last ones of a bucket travel before the backward is over.
+static tv_status check_buckets(const tv_trainer *trainer)
+{
+    int64_t steps = trainer->step, most = trainer->config.vote.bucket_bytes;
+    if (tv_comm_size(trainer->comm) == 1)
+        CHECK(trainer->box.buckets == 0);
+    else if (most == 0 || most > tv_ballot_vote_bytes(&trainer->model.params))
+        CHECK(trainer->box.buckets == steps);
+    else if (most == 1)
+        CHECK(trainer->box.buckets == steps * trainer->box.vote_count);
+    else
+        CHECK(trainer->box.buckets > 2 * steps && trainer->box.buckets < steps * trainer->box.vote_count);
+    return TV_OK;
+}
+
 static tv_status run(tv_comm *comm, const tv_backend *backend, const char *const *sets, tv_hash128 *digest)
 {
     int mover = strncmp(sets[0], "train.seed", 10) == 0;
@@ -104,6 +120,8 @@ static tv_status run(tv_comm *comm, const tv_backend *backend, const char *const
         st = tv_trainer_open(&trainer, &config, comm, backend);
     if (st == TV_OK)
         st = run_steps(&trainer, mover, digest);
+    if (st == TV_OK)
+        st = check_buckets(&trainer);
     tv_trainer_close(&trainer);
     tv_config_free(&config);
     return st;
@@ -115,18 +133,19 @@ typedef struct contest {
     const tv_backend *host, *backend;
 } contest;
 
-// Both exchange forms on all ranks against one rank alone, for one set of options.
-static tv_status compare(const contest *c, const char *option)
+// Both exchange forms on all ranks, each with votes in buckets of another size, against one rank alone.
+static tv_status compare(const contest *c, const char *option, const char *whole_buckets, const char *sharded_buckets)
 {
     tv_comm *comm = c->comm, *self = NULL;
     tv_hash128 alone, whole, sharded;
     char hex[TV_HASH_HEX];
-    const char *plain[] = {option, NULL}, *split[] = {option, "vote.exchange=sharded", NULL};
+    const char *plain[] = {option, NULL}, *together[] = {option, whole_buckets, NULL},
+               *split[] = {option, "vote.exchange=sharded", sharded_buckets, NULL};
     TV_TRY(tv_comm_open_self(&self));
     tv_status st = run(self, c->host, plain, &alone);
     tv_comm_close(self);
     TV_TRY(tv_comm_agree(comm, st));
-    TV_TRY(tv_comm_agree(comm, run(comm, c->backend, plain, &whole)));
+    TV_TRY(tv_comm_agree(comm, run(comm, c->backend, together, &whole)));
     TV_TRY(tv_comm_agree(comm, run(comm, c->backend, split, &sharded)));
     tv_hash_format(alone, hex);
     tv_log_info("%-32s %s", option, hex);
@@ -147,8 +166,10 @@ static tv_status compare_all(const contest *c)
                                           "model.latent_kv=8",
                                           "model.scale_mantissa_bits=2",
                                           "update.threshold_warmup=8"};
+    static const char *const buckets[] = {"vote.bucket_bytes=3000", "vote.bucket_bytes=1", "vote.bucket_bytes=0",
+                                          "vote.bucket_bytes=4194304"};
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-        TV_TRY(compare(c, options[i]));
+        TV_TRY(compare(c, options[i], buckets[i % 4], buckets[(i + 1) % 4]));
     return TV_OK;
 }
 
@@ -167,7 +188,7 @@ static tv_status open_backends(contest *c, const char *name, int *usable)
     tv_status st = tv_backend_find(name, &c->backend);
     if (st == TV_OK)
         st = c->backend->open(place, places, 1);
-    if (tv_comm_agree(c->comm, st) != TV_OK) {
+    if (tv_comm_agree(c->comm, st) != TV_OK || tv_rank_devices_check(c->comm, c->backend) != TV_OK) {
         printf("skipped: %s\n", tv_status_message());
         *usable = 0;
     }

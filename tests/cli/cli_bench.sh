@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Every benchmark that is quick here runs and prints its table; those of one process refuse more, and a wrong name or config is told.
+# shellcheck source=tests/cli/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+make_small
+export TMPDIR=$work
+
+expect 2 trivote bench
+says 'all, gemm, decode, quantise, attention, ops, exchange, step, memory'
+expect 2 trivote bench stpe
+says "did you mean 'step'"
+expect 2 trivote bench step --config nowhere.yaml
+says 'nowhere\.yaml'
+expect 2 trivote bench step --set model.widht=64
+says 'did you mean.*width'
+expect 2 ranks 2 bench decode
+says_once 'runs as one process'
+
+expect 0 trivote bench decode quantise attention
+for table in decode quantise attention; do
+    says_once "^$table of "
+done
+says_once 'w8 and its transpose +[0-9.]+ +[0-9.]+ +[0-9]+%'
+says_once 'rows in two digits +[0-9.]+'
+says_once 'backward: 5 products +[0-9.]+ +[0-9.]+ +[0-9]+% +[0-9.]+'
+
+expect 0 trivote bench step memory --config c.yaml
+says_once '^  step +[0-9.]+ ms 100.0%'
+says_once 'bytes/s'
+says_once '^  planned, all +[0-9]+'
+# Planned by the table is what the audit counts.
+state=$(grep -oE 'planned: state +[0-9]+' <<<"$out" | grep -oE '[0-9]+$')
+expect 0 trivote audit --config c.yaml --json
+says "\"state\": $state,"
+expect 0 ranks 2 bench step --config c.yaml --set vote.bucket_bytes=1000
+says_once 'bytes a step in [0-9]+ buckets, vote.bucket_bytes 1000'
+[ -z "$(find "$work" -name 'trivote-bench-*')" ] || fail "a benchmark left its text behind"

@@ -1,0 +1,182 @@
+// A rank that fails after the guard, while votes travel already, stops all ranks of the step before anything is applied: the
+// state is as before, and the step can be tried again. Started under mpirun with 2 or 3 ranks; an argument names the backend.
+// With "hang" the last rank stays in its backward on a GPU, and the others must say so in time.
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "comm/comm_impl.h"
+#include "train/trainer.h"
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            return TV_FAIL(TV_INTERNAL, "%s does not hold", #condition);                                               \
+    } while (0)
+
+// The backend of the trainer: the sound one, but for one op of the failing rank's last unit.
+static tv_backend faulty;
+static const tv_backend *sound;
+static int calls_left; // until the op goes wrong; never when negative
+
+static tv_status norm_backward_fails(const tv_norm_backward_args *args, void *stream)
+{
+    if (calls_left >= 0 && calls_left-- == 0)
+        return TV_FAIL(TV_BACKEND, "a kernel that would not start");
+    return sound->norm_backward(args, stream);
+}
+
+static tv_status quantize_channels_faults(const tv_quantize_channels_args *args, void *stream)
+{
+    const int32_t one = 1;
+    TV_TRY(sound->quantize_channels(args, stream));
+    if (calls_left >= 0 && calls_left-- == 0)
+        return sound->copy(args->fault, &one, sizeof one, TV_COPY_TO_DEVICE, stream);
+    return TV_OK;
+}
+
+static tv_status norm_backward_hangs(const tv_norm_backward_args *args, void *stream)
+{
+    if (calls_left >= 0 && calls_left-- == 0)
+        sleep(40);
+    return sound->norm_backward(args, stream);
+}
+
+static tv_status open_trainer(tv_trainer *trainer, tv_config *config, tv_comm *comm, const tv_backend *backend)
+{
+    TV_TRY(tv_config_init(config));
+    TV_TRY(tv_config_read_file(config, "tests/data/invariance.yaml"));
+    TV_TRY(tv_config_set(config, "train.units=6"));
+    TV_TRY(tv_config_set(config, "vote.bucket_bytes=2000"));
+    return tv_trainer_open(trainer, config, comm, backend);
+}
+
+// The first step fails with `wanted` on the last rank and is told to the others; tried again it ends as if it never had.
+static tv_status fail_once(tv_trainer *trainer, int calls, tv_status wanted, tv_hash128 expected)
+{
+    tv_hash128 before, after;
+    tv_step_report report;
+    int last = tv_comm_rank(trainer->comm) == tv_comm_size(trainer->comm) - 1;
+    int64_t buckets = trainer->box.buckets;
+    TV_TRY(tv_trainer_digest(trainer, &before));
+    calls_left = last ? calls : -1;
+    tv_status st = tv_trainer_step(trainer, 0, &report);
+    CHECK(st == (last ? wanted : TV_REMOTE));
+    CHECK(strstr(tv_status_message(), wanted == TV_NUMERIC ? "unit 5: NaN or Inf" : "a kernel that would not start"));
+    CHECK(trainer->box.buckets > buckets);
+    calls_left = -1;
+    TV_TRY(tv_trainer_digest(trainer, &after));
+    CHECK(tv_hash_equal(before, after) && trainer->step == 0);
+    TV_TRY(tv_trainer_step(trainer, 0, &report));
+    TV_TRY(tv_trainer_digest(trainer, &after));
+    CHECK(tv_hash_equal(after, expected));
+    return TV_OK;
+}
+
+// calls: of the op in the last rank's earlier units and the last one's first parts.
+static tv_status try_failure(tv_comm *comm, int calls, tv_status wanted)
+{
+    tv_config config = {0};
+    tv_trainer trainer = {0};
+    tv_step_report report;
+    tv_hash128 expected;
+    calls_left = -1;
+    tv_status st = open_trainer(&trainer, &config, comm, &faulty);
+    if (st == TV_OK)
+        st = tv_trainer_step(&trainer, 0, &report);
+    if (st == TV_OK)
+        st = tv_trainer_digest(&trainer, &expected);
+    tv_trainer_close(&trainer);
+    tv_config_free(&config);
+    if (st == TV_OK)
+        st = open_trainer(&trainer, &config, comm, &faulty);
+    if (st == TV_OK)
+        st = fail_once(&trainer, calls, wanted, expected);
+    tv_trainer_close(&trainer);
+    tv_config_free(&config);
+    return st;
+}
+
+// How often a unit's backward calls the two ops: counted, so that another model does not silently miss the last unit.
+static tv_status count_calls(int ranks, tv_comm *comm, int *a_unit)
+{
+    tv_config config = {0};
+    tv_trainer trainer = {0};
+    tv_step_report report;
+    const int many = 1 << 20;
+    tv_status st = open_trainer(&trainer, &config, comm, &faulty);
+    calls_left = many;
+    if (st == TV_OK)
+        st = tv_trainer_step(&trainer, 0, &report);
+    *a_unit = (many - calls_left) / (6 / ranks);
+    tv_trainer_close(&trainer);
+    tv_config_free(&config);
+    return st;
+}
+
+static tv_status try_all(tv_comm *comm)
+{
+    int ranks = tv_comm_size(comm), earlier = 6 / ranks - 1, a_unit = 0;
+    faulty = *sound;
+    faulty.norm_backward = norm_backward_fails;
+    TV_TRY(count_calls(ranks, comm, &a_unit));
+    CHECK(a_unit > 2);
+    TV_TRY(try_failure(comm, earlier * a_unit + a_unit / 2, TV_BACKEND));
+    faulty = *sound;
+    faulty.quantize_channels = quantize_channels_faults;
+    TV_TRY(count_calls(ranks, comm, &a_unit));
+    CHECK(a_unit > 2);
+    return try_failure(comm, earlier * a_unit + a_unit / 2, TV_NUMERIC);
+}
+
+// Returns what the last step returned.
+static tv_status hang_once(tv_comm *comm)
+{
+    int last = tv_comm_rank(comm) == tv_comm_size(comm) - 1, a_unit = 0;
+    tv_config config = {0};
+    tv_trainer trainer = {0};
+    tv_step_report report;
+    faulty = *sound;
+    faulty.norm_backward = norm_backward_hangs;
+    TV_TRY(count_calls(tv_comm_size(comm), comm, &a_unit));
+    calls_left = last ? 6 / tv_comm_size(comm) * a_unit - a_unit / 2 : -1;
+    tv_status st = open_trainer(&trainer, &config, comm, &faulty);
+    comm->gpu_seconds = 3;
+    if (st == TV_OK)
+        st = tv_trainer_step(&trainer, 0, &report);
+    tv_trainer_close(&trainer);
+    tv_config_free(&config);
+    return st;
+}
+
+static tv_status run(tv_comm *comm, const char *mode, int *usable)
+{
+    int hang = strcmp(mode, "hang") == 0;
+    tv_status st = tv_backend_find(hang ? "cuda" : mode, &sound);
+    if (st == TV_OK)
+        st = sound->open(tv_comm_local_rank(comm), tv_comm_local_size(comm), 1);
+    if (tv_comm_agree(comm, st) != TV_OK || tv_rank_devices_check(comm, sound) != TV_OK) {
+        printf("skipped: %s\n", tv_status_message());
+        *usable = 0;
+        return TV_OK;
+    }
+    st = hang ? hang_once(comm) : try_all(comm);
+    sound->close();
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    tv_comm *comm = NULL;
+    int usable = 1;
+    tv_status st = tv_comm_open(&argc, &argv, &comm);
+    if (st == TV_OK) {
+        tv_log_init(tv_comm_rank(comm), tv_comm_size(comm), TV_LOG_INFO);
+        st = tv_comm_agree(comm, run(comm, argc > 1 ? argv[1] : "auto", &usable));
+    }
+    if (st != TV_OK)
+        tv_log_error("%s: %s", tv_status_place(), tv_status_message());
+    tv_comm_close(comm);
+    return st != TV_OK ? 1 : usable ? 0 : 77;
+}
