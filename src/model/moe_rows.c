@@ -32,6 +32,7 @@ void tv_moe_rows_free(tv_moe_rows *rows)
     free(rows->sent);
     free(rows->sent_bytes);
     free(rows->expected_units);
+    free(rows->counts_buffer);
     memset(rows, 0, sizeof *rows);
 }
 
@@ -41,12 +42,16 @@ static tv_status allocate_host(tv_moe_rows *rows)
     tv_moe_rows_free(&(tv_moe_rows){.host_segments = rows->host_segments,
                                     .sent = rows->sent,
                                     .sent_bytes = rows->sent_bytes,
-                                    .expected_units = rows->expected_units});
+                                    .expected_units = rows->expected_units,
+                                    .counts_buffer = rows->counts_buffer});
     rows->host_segments = calloc(experts, sizeof *rows->host_segments);
     rows->sent = calloc(2 * experts, sizeof *rows->sent);
     rows->sent_bytes = calloc(2 * ranks, sizeof *rows->sent_bytes);
     rows->expected_units = calloc(ranks, sizeof *rows->expected_units);
-    if (rows->host_segments == NULL || rows->sent == NULL || rows->sent_bytes == NULL || rows->expected_units == NULL)
+    rows->counts_buffer =
+        calloc((size_t)tv_row_counts_buffer(rows->ranks, rows->experts / rows->ranks), sizeof *rows->counts_buffer);
+    if (rows->host_segments == NULL || rows->sent == NULL || rows->sent_bytes == NULL || rows->expected_units == NULL ||
+        rows->counts_buffer == NULL)
         return TV_FAIL(TV_MEMORY, "no memory for the row counts of %zu experts on %zu ranks", experts, ranks);
     rows->received = rows->sent + experts;
     rows->received_bytes = rows->sent_bytes + ranks;
@@ -119,7 +124,8 @@ static tv_status exchange_counts(tv_moe_rows *rows, tv_unit *unit, const char *l
                             .unit = (int32_t)unit->index,
                             .expected_units = rows->expected_units,
                             .sent = rows->sent,
-                            .received = rows->received};
+                            .received = rows->received,
+                            .buffer = rows->counts_buffer};
     TV_TRY(tv_row_exchange_counts(unit->experts, &counts));
     build_segments(rows);
     return backend->copy(rows->segments, rows->host_segments, segment_bytes, TV_COPY_TO_DEVICE, unit->stream);

@@ -38,6 +38,7 @@ typedef struct tv_moe_rows {
     int64_t *sent, *received;             // [P, n_e / P] rows, host; P > 1
     int64_t *sent_bytes, *received_bytes; // [P] host; P > 1
     int32_t *expected_units;              // [P] host; P > 1
+    int64_t *counts_buffer;               // host; P > 1
     uint8_t *out, *in;                    // wire buffers of the current exchange
     int64_t travelled;                    // rows sent to other ranks since the last report
 } tv_moe_rows;
