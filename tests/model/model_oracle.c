@@ -194,6 +194,70 @@ void oracle_ffn(const oracle *o, const double *x, double *y)
     free(normed);
 }
 
+// h [F] of one expert for one token's norm(x).
+static void expert_hidden(const oracle *o, int64_t expert, const double *normed, double *h)
+{
+    int64_t inner = tv_config_expert_width(o->config), width = o->config->model.width;
+    const double *rows = o->weights[find(o, "experts")] + expert * 2 * inner * width;
+    for (int64_t f = 0; f < inner; f++) {
+        double a = 0, u = 0;
+        for (int64_t k = 0; k < width; k++) {
+            a += normed[k] * rows[f * width + k];
+            u += normed[k] * rows[(inner + f) * width + k];
+        }
+        h[f] = a / (1 + exp(-a)) * u;
+    }
+}
+
+// The gated sum of one token's experts: those with the largest logits, without bias.
+static void mix_experts(const oracle *o, const double *logits, const double *normed, double *sum)
+{
+    int64_t experts = o->config->moe.experts, inner = tv_config_expert_width(o->config);
+    double weights = 0, *h = new_doubles(inner);
+    int *taken = calloc((size_t)experts, sizeof *taken);
+    assert_non_null(taken);
+    for (int64_t j = 0; j < o->config->moe.top_k; j++) {
+        int64_t best = -1;
+        for (int64_t e = 0; e < experts; e++) {
+            if (!taken[e] && (best < 0 || logits[e] > logits[best])) {
+                best = e;
+            }
+        }
+        taken[best] = 1;
+        weights += exp(logits[best]);
+        expert_hidden(o, best, normed, h);
+        for (int64_t f = 0; f < inner; f++) {
+            sum[f] += exp(logits[best]) * h[f];
+        }
+    }
+    for (int64_t f = 0; f < inner; f++) {
+        sum[f] /= weights;
+    }
+    free(taken);
+    free(h);
+}
+
+void oracle_moe(const oracle *o, const double *x, double *y)
+{
+    int64_t experts = o->config->moe.experts, inner = tv_config_expert_width(o->config), width = o->config->model.width;
+    double *normed = norm(o, "norm", x, o->tokens), *z = linear(o, "query", normed), *logits = linear(o, "centroid", z),
+           *sum = new_doubles(o->tokens * inner);
+    for (int64_t i = 0; i < o->tokens * experts; i++) {
+        logits[i] /= 8;
+    }
+    for (int64_t t = 0; t < o->tokens; t++) {
+        mix_experts(o, logits + t * experts, normed + t * width, sum + t * inner);
+    }
+    double *out = linear(o, "down", sum);
+    for (int64_t i = 0; i < o->tokens * width; i++) {
+        y[i] = x[i] + out[i];
+    }
+    double *all[] = {normed, z, logits, sum, out};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        free(all[i]);
+    }
+}
+
 double oracle_head_loss(const oracle *o, const double *x)
 {
     double *normed = norm(o, "norm", x, o->tokens), *logits = linear(o, "out", normed), loss = 0;

@@ -9,6 +9,7 @@
 #include "model/embed.h"
 #include "model/ffn.h"
 #include "model/head.h"
+#include "model/moe.h"
 #include "model/sequencer.h"
 #include "model_oracle.h"
 
@@ -265,6 +266,34 @@ static void test_ffn(void **state)
     check_part(&c);
 }
 
+// dense: small units run every expert on every token.
+static void moe_with(int64_t dense)
+{
+    tv_config config = fixture_odd_config();
+    config.moe.experts = 3;
+    config.moe.top_k = 2;
+    config.moe.width = 9;
+    config.moe.wire_digits = 5;
+    config.moe.dense_dispatch_max_tokens = dense ? 128 : 0;
+    tv_part *part = NULL;
+    TEST_TRY(tv_moe_create(1, &part));
+    check c = {.forward = oracle_moe, .residual = 1};
+    check_open(&c, part, &config, 4);
+    check_part(&c);
+}
+
+static void test_moe(void **state)
+{
+    (void)state;
+    moe_with(0);
+}
+
+static void test_moe_dense(void **state)
+{
+    (void)state;
+    moe_with(1);
+}
+
 static void test_head(void **state)
 {
     (void)state;
@@ -286,6 +315,8 @@ int main(void)
         cmocka_unit_test(test_attention_latent),
         cmocka_unit_test(test_attention_mantissa),
         cmocka_unit_test(test_ffn),
+        cmocka_unit_test(test_moe),
+        cmocka_unit_test(test_moe_dense),
         cmocka_unit_test(test_head),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
