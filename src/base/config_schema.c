@@ -89,7 +89,7 @@ const tv_config_field tv_config_fields[] = {
     {ENUM(vote, combine, "majority", combines, "how the votes of the units join"), BITS},
     {INT(vote, quorum, "1", 1, 32767, "least absolute vote sum that moves a counter"), BITS},
     {ENUM(vote, exchange, "allreduce", exchanges, "whether every rank holds all counters, or its share")},
-    {INT(vote, bucket_bytes, "4194304", 0, 1e12,
+    {INT(vote, bucket_bytes, "16777216", 0, 1e12,
          "bytes of votes that travel together while earlier layers compute; 0: all at the end")},
 
     {ENUM(update, rule, "restart", rules, "what moves a trit"), BITS},

@@ -167,7 +167,7 @@ static tv_status compare_all(const contest *c)
                                           "model.scale_mantissa_bits=2",
                                           "update.threshold_warmup=8"};
     static const char *const buckets[] = {"vote.bucket_bytes=3000", "vote.bucket_bytes=1", "vote.bucket_bytes=0",
-                                          "vote.bucket_bytes=4194304"};
+                                          "vote.bucket_bytes=16777216"};
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         TV_TRY(compare(c, options[i], buckets[i % 4], buckets[(i + 1) % 4]));
     return TV_OK;
