@@ -39,6 +39,10 @@ tv_status tv_comm_open_self(tv_comm **out);
 // Collective. Takes NULL.
 void tv_comm_close(tv_comm *comm);
 
+// Local. For a rank that failed where it cannot say so, in the midst of collectives of others: as after a failed
+// collective, it enters no other.
+void tv_comm_abandon(tv_comm *comm);
+
 // Local.
 int tv_comm_rank(const tv_comm *comm);
 int tv_comm_size(const tv_comm *comm);
