@@ -46,6 +46,7 @@ void tv_comm_close(tv_comm *comm)
 {
     if (comm == NULL)
         return;
+    comm->broken = tv_comm_is_broken(comm);
     if (comm->gpu != NULL)
         comm->gpu->close(comm);
     comm->ops->close(comm);
@@ -84,23 +85,31 @@ int64_t tv_comm_item_bytes(tv_comm_item item)
 tv_status tv_comm_enter(tv_comm *comm, int64_t items, int64_t item_bytes, tv_wire what)
 {
     int64_t bytes = 0;
-    if (comm->broken)
+    if (tv_comm_is_broken(comm))
         return TV_FAIL(TV_COMM, "rank %d takes no part in collectives any more, because one of them failed",
                        comm->rank);
     if ((unsigned)what >= TV_WIRE_COUNT || items < 0 || __builtin_mul_overflow(items, item_bytes, &bytes))
         return TV_FAIL(TV_INTERNAL, "collective %llu: %lld items of %lld bytes for purpose %d",
                        (unsigned long long)comm->sequence, (long long)items, (long long)item_bytes, (int)what);
     comm->sequence++;
-    comm->wire[what] += bytes;
+    for (tv_comm *c = comm; c != NULL; c = c->parent)
+        c->wire[what] += bytes;
     return TV_OK;
+}
+
+int tv_comm_is_broken(const tv_comm *comm)
+{
+    while (comm != NULL && !comm->broken)
+        comm = comm->parent;
+    return comm != NULL;
 }
 
 // Remember that a collective failed: the others may still wait inside it, so this rank must not wait for them in
 // MPI_Finalize.
 tv_status tv_comm_leave(tv_comm *comm, tv_status st)
 {
-    if (st != TV_OK)
-        comm->broken = 1;
+    for (tv_comm *c = comm; st != TV_OK && c != NULL; c = c->parent)
+        c->broken = 1;
     return st;
 }
 
@@ -122,7 +131,7 @@ tv_status tv_comm_agree(tv_comm *comm, tv_status mine)
     char message[AGREE_MESSAGE_BYTES] = "";
     if (mine != TV_OK)
         snprintf(message, sizeof message, "%s", tv_status_message());
-    if (comm->broken && mine != TV_OK)
+    if (tv_comm_is_broken(comm) && mine != TV_OK)
         return mine;
     // Maxima over the ranks: the code; minus the code, which gives the smallest failing one; and size - rank of those
     // that failed.

@@ -21,11 +21,14 @@ typedef struct tv_comm tv_comm;
 //   sum, max: count * item bytes;  reduce_scatter: size * block * item bytes
 //   all_gather: size * block_bytes;  all_gather_v: sum of bytes[r];  broadcast: bytes;  barrier: 0
 //   agree: 24, and 1024 more when a rank failed (broadcast and agree count as OTHER)
+//   all_to_all: what this rank gives to other ranks; its own block does not travel and is not counted
+// What a child communicator moves is counted in its parent too.
 typedef enum tv_wire {
     TV_WIRE_VOTES,
     TV_WIRE_STATE,
     TV_WIRE_METRICS,
     TV_WIRE_GUARD,
+    TV_WIRE_TOKENS,
     TV_WIRE_OTHER,
     TV_WIRE_COUNT
 } tv_wire;
@@ -40,8 +43,12 @@ tv_status tv_comm_open_self(tv_comm **out);
 void tv_comm_close(tv_comm *comm);
 
 // Local. For a rank that failed where it cannot say so, in the midst of collectives of others: as after a failed
-// collective, it enters no other.
+// collective, it enters no other, of this communicator or its children.
 void tv_comm_abandon(tv_comm *comm);
+// Collective. A communicator of the ranks that give the same colour (>= 0), in the order of their keys, for the memory that
+// tv_comm_device_open named for `comm`. A failure in a child breaks its parent, and the parent's other children, on this rank.
+// The child is closed before its parent.
+tv_status tv_comm_split(tv_comm *comm, int color, int key, tv_comm **child);
 
 // Local.
 int tv_comm_rank(const tv_comm *comm);
@@ -77,6 +84,9 @@ tv_status tv_comm_all_gather_bytes(tv_comm *comm, void *data, size_t block_bytes
 // Collective. Blocks of different length: rank r gives bytes[r] bytes at data + sum of the bytes before it, in place.
 tv_status tv_comm_all_gather_v_bytes(tv_comm *comm, void *data, const int64_t *bytes, tv_wire what);
 
+// Collective. Rank r's block of `items` numbers, send[r * items ..], goes to rank r; recv[s * items ..] came from rank s.
+tv_status tv_comm_all_to_all_i64(tv_comm *comm, const int64_t *send, int64_t *recv, int64_t items, tv_wire what);
+
 // ---- the memory of the compute backend -------------------------------------------------------------------------------
 //
 // The same collectives on whatever memory the backend computes in, with the same count of wire bytes. In host memory
@@ -93,6 +103,15 @@ tv_status tv_comm_device_sum_u32(tv_comm *comm, uint32_t *data, int64_t count, t
 tv_status tv_comm_device_reduce_scatter_i8(tv_comm *comm, int8_t *data, int64_t block, tv_wire what, void *stream);
 tv_status tv_comm_device_reduce_scatter_u32(tv_comm *comm, uint32_t *data, int64_t block, tv_wire what, void *stream);
 tv_status tv_comm_device_all_gather_bytes(tv_comm *comm, void *data, size_t block_bytes, tv_wire what, void *stream);
+// Blocks of bytes for and from each rank, one after the other in rank order. send and recv do not overlap.
+typedef struct tv_all_to_all {
+    const uint8_t *send;
+    const int64_t *send_bytes; // [size] host memory
+    uint8_t *recv;
+    const int64_t *recv_bytes; // [size] host memory; what the sender gave, or the call fails
+} tv_all_to_all;
+// Collective, among several ranks. Each rank's block to that rank; the own block is copied.
+tv_status tv_comm_device_all_to_all_v_bytes(tv_comm *comm, const tv_all_to_all *args, tv_wire what, void *stream);
 // Collective. Between the two, the collectives on the backend's memory are only noted; end queues them together, which
 // is quicker for many small buffers. The buffers must not overlap, and the stream is one. In host memory each is done at
 // once, as without the two.

@@ -22,6 +22,12 @@ static tv_status host_all_gather(tv_comm *comm, void *data, int64_t block_bytes,
     return comm->ops->all_gather(comm, data, block_bytes);
 }
 
+static tv_status host_all_to_all_v(tv_comm *comm, const tv_all_to_all *args, void *stream)
+{
+    (void)stream;
+    return comm->ops->all_to_all_v(comm, args);
+}
+
 static tv_status host_mark(tv_comm *comm)
 {
     (void)comm;
@@ -52,6 +58,7 @@ const tv_comm_device_ops tv_comm_host_device_ops = {
     .sum = host_sum,
     .reduce_scatter = host_reduce_scatter,
     .all_gather = host_all_gather,
+    .all_to_all_v = host_all_to_all_v,
     .begin = host_mark,
     .end = host_mark,
     .shift_lanes = host_shift_lanes,
@@ -154,12 +161,12 @@ tv_status tv_comm_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *s
 
 tv_status tv_comm_device_begin(tv_comm *comm)
 {
-    return comm->broken ? TV_OK : tv_comm_leave(comm, comm->device->begin(comm));
+    return tv_comm_is_broken(comm) ? TV_OK : tv_comm_leave(comm, comm->device->begin(comm));
 }
 
 tv_status tv_comm_device_end(tv_comm *comm)
 {
-    return comm->broken ? TV_OK : tv_comm_leave(comm, comm->device->end(comm));
+    return tv_comm_is_broken(comm) ? TV_OK : tv_comm_leave(comm, comm->device->end(comm));
 }
 
 void *tv_comm_device_stream(const tv_comm *comm)
@@ -169,14 +176,14 @@ void *tv_comm_device_stream(const tv_comm *comm)
 
 tv_status tv_comm_device_follow(tv_comm *comm, void *stream, void *ahead)
 {
-    if (comm->broken || comm->device->follow == NULL)
+    if (tv_comm_is_broken(comm) || comm->device->follow == NULL)
         return TV_OK;
     return tv_comm_leave(comm, comm->device->follow(comm, stream, ahead));
 }
 
 tv_status tv_comm_device_wait(tv_comm *comm, void *stream)
 {
-    if (comm->broken)
+    if (tv_comm_is_broken(comm))
         return TV_FAIL(TV_COMM, "rank %d waits for nothing any more, because a collective failed", comm->rank);
     return tv_comm_leave(comm, comm->device->wait(comm, stream));
 }

@@ -18,6 +18,9 @@ typedef struct tv_comm_ops {
     tv_status (*reduce_scatter)(tv_comm *comm, void *data, int64_t block, tv_comm_item item);
     tv_status (*all_gather)(tv_comm *comm, void *data, int64_t block_bytes);
     tv_status (*all_gather_v)(tv_comm *comm, void *data, const int64_t *bytes);
+    tv_status (*all_to_all)(tv_comm *comm, const int64_t *send, int64_t *recv, int64_t items);
+    tv_status (*all_to_all_v)(tv_comm *comm, const tv_all_to_all *args);
+    tv_status (*split)(tv_comm *comm, int color, int key, tv_comm **child);
 } tv_comm_ops;
 
 // lanes[i] += add modulo 2^16; a lane that is then above `most` raises votes_beyond at the next wait.
@@ -33,6 +36,7 @@ typedef struct tv_comm_device_ops {
     tv_status (*sum)(tv_comm *comm, void *data, int64_t count, tv_comm_item item, void *stream);
     tv_status (*reduce_scatter)(tv_comm *comm, void *data, int64_t block, tv_comm_item item, void *stream);
     tv_status (*all_gather)(tv_comm *comm, void *data, int64_t block_bytes, void *stream);
+    tv_status (*all_to_all_v)(tv_comm *comm, const tv_all_to_all *args, void *stream);
     tv_status (*begin)(tv_comm *comm);
     tv_status (*end)(tv_comm *comm);
     tv_status (*shift_lanes)(tv_comm *comm, const tv_lane_shift *shift, void *stream);
@@ -46,6 +50,7 @@ typedef struct tv_comm_device_ops {
 #define TV_COMM_GPU_SECONDS 300.0
 
 struct tv_comm {
+    tv_comm *parent; // of a child, else NULL
     const tv_comm_ops *ops;
     void *state; // the implementation's
     int rank, size, local_rank, local_size;
@@ -93,6 +98,8 @@ tv_status tv_comm_open_nccl(tv_comm *comm);
 tv_status tv_comm_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *stream);
 // Every collective starts with enter (argument checks, sequence number, `items` of item_bytes as wire bytes) and hands
 // its result to leave, which remembers a failure.
+// A failure here or in a parent is final.
+int tv_comm_is_broken(const tv_comm *comm);
 tv_status tv_comm_enter(tv_comm *comm, int64_t items, int64_t item_bytes, tv_wire what);
 tv_status tv_comm_leave(tv_comm *comm, tv_status st);
 

@@ -9,10 +9,14 @@
 
 #include "comm/comm_impl.h"
 
+#define ROWS_TAG 1
+
 typedef struct mpi_state {
-    MPI_Comm world; // duplicate of MPI_COMM_WORLD that returns errors
-    int *counts;    // size; of all_gather_v
-    int *offsets;   // size
+    MPI_Comm world;        // duplicate of MPI_COMM_WORLD that returns errors
+    int *counts;           // size; of all_gather_v
+    int *offsets;          // size
+    MPI_Request *requests; // 2 size; of all_to_all_v
+    MPI_Status *arrivals;  // 2 size
 } mpi_state;
 
 static tv_status mpi_check(int code, const char *call, int line)
@@ -165,14 +169,82 @@ static void mpi_close(tv_comm *comm)
     mpi_state *state = comm->state;
     if (!comm->broken) {
         MPI_Comm_free(&state->world);
-        MPI_Finalize();
+        if (comm->parent == NULL)
+            MPI_Finalize();
     }
     if (state != NULL) {
+        free(state->arrivals);
+        free(state->requests);
         free(state->offsets);
         free(state->counts);
     }
     free(state);
 }
+
+static tv_status mpi_all_to_all(tv_comm *comm, const int64_t *send, int64_t *recv, int64_t items)
+{
+    int n;
+    TV_TRY(count_int(items, &n));
+    MPI_TRY(MPI_Alltoall, send, n, MPI_INT64_T, recv, n, MPI_INT64_T, world_of(comm));
+    return TV_OK;
+}
+
+// One chunk for and from each other rank, those whose block reaches beyond `first`.
+static tv_status swap_chunks(tv_comm *comm, const tv_all_to_all *a, int64_t first)
+{
+    mpi_state *state = comm->state;
+    int64_t sent = 0, received = 0;
+    for (int r = 0; r < comm->size; sent += a->send_bytes[r], received += a->recv_bytes[r], r++) {
+        int in = 0, out = 0;
+        state->requests[r] = state->requests[comm->size + r] = MPI_REQUEST_NULL;
+        state->counts[r] = -1;
+        if (r != comm->rank && a->recv_bytes[r] > first) {
+            TV_TRY(count_int(chunk_at(comm, first, a->recv_bytes[r]), &in));
+            MPI_TRY(MPI_Irecv, a->recv + received + first, in, MPI_BYTE, r, ROWS_TAG, state->world,
+                    &state->requests[r]);
+            state->counts[r] = in;
+        }
+        if (r != comm->rank && a->send_bytes[r] > first) {
+            TV_TRY(count_int(chunk_at(comm, first, a->send_bytes[r]), &out));
+            MPI_TRY(MPI_Isend, a->send + sent + first, out, MPI_BYTE, r, ROWS_TAG, state->world,
+                    &state->requests[comm->size + r]);
+        }
+    }
+    MPI_TRY(MPI_Waitall, 2 * comm->size, state->requests, state->arrivals);
+    for (int r = 0; r < comm->size; r++) {
+        int bytes = -1;
+        if (state->counts[r] < 0)
+            continue;
+        MPI_TRY(MPI_Get_count, &state->arrivals[r], MPI_BYTE, &bytes);
+        if (bytes != state->counts[r])
+            return TV_FAIL(TV_COMM, "rank %d expected %d bytes of rank %d and got %d", comm->rank, state->counts[r], r,
+                           bytes);
+    }
+    return TV_OK;
+}
+
+// Pairs of messages instead of MPI_Alltoallv, whose counts and offsets are int, and which does not say when a block is
+// shorter than expected.
+static tv_status mpi_all_to_all_v(tv_comm *comm, const tv_all_to_all *a)
+{
+    int64_t most = 0, sent = 0, received = 0;
+    for (int r = 0; r < comm->size; r++) {
+        if (r < comm->rank) {
+            sent += a->send_bytes[r];
+            received += a->recv_bytes[r];
+        }
+        if (r != comm->rank) {
+            most = a->send_bytes[r] > most ? a->send_bytes[r] : most;
+            most = a->recv_bytes[r] > most ? a->recv_bytes[r] : most;
+        }
+    }
+    memcpy(a->recv + received, a->send + sent, (size_t)a->send_bytes[comm->rank]);
+    for (int64_t first = 0; first < most; first += comm->chunk_items)
+        TV_TRY(swap_chunks(comm, a, first));
+    return TV_OK;
+}
+
+static tv_status mpi_split(tv_comm *comm, int color, int key, tv_comm **child);
 
 static const tv_comm_ops mpi_ops = {
     .close = mpi_close,
@@ -182,6 +254,9 @@ static const tv_comm_ops mpi_ops = {
     .reduce_scatter = mpi_reduce_scatter,
     .all_gather = mpi_all_gather,
     .all_gather_v = mpi_all_gather_v,
+    .all_to_all = mpi_all_to_all,
+    .all_to_all_v = mpi_all_to_all_v,
+    .split = mpi_split,
 };
 
 static tv_status mpi_start(int *argc, char ***argv)
@@ -209,16 +284,17 @@ static tv_status check_size(const tv_launcher *launcher, int size)
         launcher->name, (long long)launcher->size, size);
 }
 
-// The duplicate, the tables and the place among the ranks of this host.
+// The tables, and the place among the ranks of this host. state->world is the communicator's own.
 static tv_status mpi_prepare(tv_comm *comm)
 {
     mpi_state *state = comm->state;
-    state->world = MPI_COMM_NULL;
-    state->counts = calloc((size_t)comm->size, sizeof *state->counts);
-    state->offsets = calloc((size_t)comm->size, sizeof *state->offsets);
-    if (state->counts == NULL || state->offsets == NULL)
+    size_t size = (size_t)comm->size;
+    state->counts = calloc(size, sizeof *state->counts);
+    state->offsets = calloc(size, sizeof *state->offsets);
+    state->requests = calloc(2 * size, sizeof(MPI_Request));
+    state->arrivals = calloc(2 * size, sizeof *state->arrivals);
+    if (state->counts == NULL || state->offsets == NULL || state->requests == NULL || state->arrivals == NULL)
         return TV_FAIL(TV_MEMORY, "no memory for the tables of %d ranks", comm->size);
-    MPI_TRY(MPI_Comm_dup, MPI_COMM_WORLD, &state->world);
     MPI_TRY(MPI_Comm_set_errhandler, state->world, MPI_ERRORS_RETURN);
     MPI_Comm host = MPI_COMM_NULL;
     MPI_TRY(MPI_Comm_split_type, state->world, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &host);
@@ -230,28 +306,54 @@ static tv_status mpi_prepare(tv_comm *comm)
     return TV_OK;
 }
 
-tv_status tv_comm_open_mpi(int *argc, char ***argv, const tv_launcher *launcher, tv_comm **out)
+// A communicator around `world`, which it owns from here on.
+static tv_status mpi_wrap(MPI_Comm world, tv_comm *parent, tv_comm **out)
 {
     int rank = 0, size = 0;
+    tv_comm *comm = NULL;
+    *out = NULL;
+    MPI_TRY(MPI_Comm_rank, world, &rank);
+    MPI_TRY(MPI_Comm_size, world, &size);
+    TV_TRY(tv_comm_new(&mpi_ops, rank, size, &comm));
+    comm->parent = parent;
+    mpi_state *state = comm->state = calloc(1, sizeof(mpi_state));
+    tv_status st = TV_OK;
+    if (state == NULL) {
+        st = TV_FAIL(TV_MEMORY, "no memory for the state of MPI");
+    } else {
+        state->world = world;
+        st = mpi_prepare(comm);
+    }
+    if (st != TV_OK) {
+        comm->broken = 1;
+        tv_comm_close(comm);
+        return st;
+    }
+    *out = comm;
+    return TV_OK;
+}
+
+static tv_status mpi_split(tv_comm *comm, int color, int key, tv_comm **child)
+{
+    MPI_Comm part = MPI_COMM_NULL;
+    MPI_TRY(MPI_Comm_split, world_of(comm), color, key, &part);
+    TV_TRY(mpi_wrap(part, comm, child));
+    (*child)->chunk_items = comm->chunk_items;
+    return TV_OK;
+}
+
+tv_status tv_comm_open_mpi(int *argc, char ***argv, const tv_launcher *launcher, tv_comm **out)
+{
+    int size = 0;
+    MPI_Comm world = MPI_COMM_NULL;
     *out = NULL;
     TV_TRY(mpi_start(argc, argv));
-    MPI_TRY(MPI_Comm_rank, MPI_COMM_WORLD, &rank);
     MPI_TRY(MPI_Comm_size, MPI_COMM_WORLD, &size);
     tv_status st = check_size(launcher, size);
     if (st != TV_OK) {
         MPI_Finalize(); // every rank is here: all see the same two numbers
         return st;
     }
-    tv_comm *comm = NULL;
-    TV_TRY(tv_comm_new(&mpi_ops, rank, size, &comm));
-    comm->state = calloc(1, sizeof(mpi_state));
-    if (comm->state == NULL)
-        TV_TRY_GOTO(st, failed, TV_FAIL(TV_MEMORY, "no memory for the state of MPI"));
-    TV_TRY_GOTO(st, failed, mpi_prepare(comm));
-    *out = comm;
-    return TV_OK;
-failed:
-    comm->broken = 1;
-    tv_comm_close(comm);
-    return st;
+    MPI_TRY(MPI_Comm_dup, MPI_COMM_WORLD, &world);
+    return mpi_wrap(world, NULL, out);
 }

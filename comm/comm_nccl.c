@@ -151,6 +151,29 @@ static tv_status nccl_all_gather(tv_comm *comm, void *data, int64_t block_bytes,
     return settle_unless_noting(comm);
 }
 
+// Sends and receives of one group run together, so no order among ranks can block.
+static tv_status nccl_all_to_all_v(tv_comm *comm, const tv_all_to_all *a, void *stream)
+{
+    nccl_state *state = state_of(comm);
+    const uint8_t *send = a->send;
+    uint8_t *recv = a->recv;
+    NCCL_TRY(comm, ncclGroupStart);
+    state->noting = 1;
+    for (int r = 0; r < comm->size; send += a->send_bytes[r], recv += a->recv_bytes[r], r++) {
+        if (r == comm->rank) {
+            CUDA_TRY(comm, cudaMemcpyAsync, recv, send, (size_t)a->send_bytes[r], cudaMemcpyDeviceToDevice, stream);
+            continue;
+        }
+        if (a->send_bytes[r] > 0)
+            NCCL_TRY(comm, ncclSend, send, (size_t)a->send_bytes[r], ncclUint8, r, state->comm, stream);
+        if (a->recv_bytes[r] > 0)
+            NCCL_TRY(comm, ncclRecv, recv, (size_t)a->recv_bytes[r], ncclUint8, r, state->comm, stream);
+    }
+    state->noting = 0;
+    NCCL_TRY(comm, ncclGroupEnd);
+    return settle(comm, comm->gpu_seconds);
+}
+
 static tv_status nccl_begin(tv_comm *comm)
 {
     NCCL_TRY(comm, ncclGroupStart);
@@ -231,6 +254,7 @@ static const tv_comm_device_ops nccl_ops = {
     .sum = nccl_sum,
     .reduce_scatter = nccl_reduce_scatter,
     .all_gather = nccl_all_gather,
+    .all_to_all_v = nccl_all_to_all_v,
     .begin = nccl_begin,
     .end = nccl_end,
     .shift_lanes = nccl_shift_lanes,

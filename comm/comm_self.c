@@ -1,4 +1,6 @@
 // One rank alone: every collective is in place, so there is nothing to move.
+#include <string.h>
+
 #include "comm/comm_impl.h"
 
 static void self_close(tv_comm *comm) { (void)comm; }
@@ -39,6 +41,26 @@ static tv_status self_all_gather_v(tv_comm *comm, void *data, const int64_t *byt
     return TV_OK;
 }
 
+static tv_status self_all_to_all(tv_comm *comm, const int64_t *send, int64_t *recv, int64_t items)
+{
+    (void)comm;
+    memcpy(recv, send, (size_t)items * sizeof *send);
+    return TV_OK;
+}
+
+static tv_status self_all_to_all_v(tv_comm *comm, const tv_all_to_all *args)
+{
+    (void)comm;
+    memcpy(args->recv, args->send, (size_t)args->send_bytes[0]);
+    return TV_OK;
+}
+
+static tv_status self_split(tv_comm *comm, int color, int key, tv_comm **child)
+{
+    (void)comm, (void)color, (void)key;
+    return tv_comm_open_self(child);
+}
+
 const tv_comm_ops tv_comm_self_ops = {
     .close = self_close,
     .barrier = self_barrier,
@@ -47,6 +69,9 @@ const tv_comm_ops tv_comm_self_ops = {
     .reduce_scatter = self_reduce_scatter,
     .all_gather = self_all_gather,
     .all_gather_v = self_all_gather_v,
+    .all_to_all = self_all_to_all,
+    .all_to_all_v = self_all_to_all_v,
+    .split = self_split,
 };
 
 // One rank on a GPU: nothing touches its memory, and what is queued is the backend's to wait for.
@@ -62,6 +87,12 @@ static tv_status alone_all_gather(tv_comm *comm, void *data, int64_t block_bytes
 {
     (void)comm, (void)data, (void)block_bytes, (void)stream;
     return TV_OK;
+}
+
+static tv_status alone_all_to_all_v(tv_comm *comm, const tv_all_to_all *args, void *stream)
+{
+    (void)comm, (void)args, (void)stream;
+    return TV_FAIL(TV_INTERNAL, "one rank alone sends its rows to nobody");
 }
 
 static tv_status alone_mark(tv_comm *comm)
@@ -87,6 +118,7 @@ const tv_comm_device_ops tv_comm_self_device_ops = {
     .sum = alone_fold,
     .reduce_scatter = alone_fold,
     .all_gather = alone_all_gather,
+    .all_to_all_v = alone_all_to_all_v,
     .begin = alone_mark,
     .end = alone_mark,
     .shift_lanes = alone_shift_lanes,

@@ -8,6 +8,7 @@
 #include "model/embed.h"
 #include "model/ffn.h"
 #include "model/head.h"
+#include "model/moe.h"
 #include "model/sequencer.h"
 #include "model/slab.h"
 
@@ -29,7 +30,8 @@ static tv_status build_parts(tv_model *model)
     for (int64_t block = 0; block < config->blocks; block++) {
         TV_TRY(tv_attention_create(block, &model->parts[model->part_count]));
         model->part_count++;
-        TV_TRY(tv_ffn_create(block, &model->parts[model->part_count]));
+        tv_part **feed_forward = &model->parts[model->part_count];
+        TV_TRY(model->config.moe.experts > 0 ? tv_moe_create(block, feed_forward) : tv_ffn_create(block, feed_forward));
         model->part_count++;
     }
     TV_TRY(tv_head_create(&model->parts[model->part_count]));
@@ -55,6 +57,7 @@ static tv_status plan_parts(tv_model *model)
 {
     tv_plan *plan = &model->plan;
     plan->has_rotary = 0;
+    plan->rows_pool = NULL;
     int64_t values = plan->tokens * model->config.model.width;
     model->x = tv_arena_take(&plan->saved, values, sizeof(float));
     if (plan->training) {

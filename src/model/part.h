@@ -49,6 +49,7 @@ typedef struct tv_plan {
     const tv_params *params;        // params->backend is NULL while measuring
     float *rotary_cos, *rotary_sin; // [context, d/2] of all attention parts: planned by the first of them
     int has_rotary;
+    struct tv_pool *rows_pool; // of all mixtures of experts, when rows travel: the first one's own
 } tv_plan;
 
 typedef struct tv_part tv_part;

@@ -45,7 +45,7 @@ static tv_status run_batch(const tv_eval_args *args, int64_t count, float *out)
     if (st == TV_OK && count > 0)
         st = args->backend->copy(out, args->model->window_loss, (size_t)count * sizeof(float), TV_COPY_TO_HOST, NULL);
     if (st != TV_OK && args->model->params.expert_ranks > 1)
-        tv_places_abandon(args->places);
+        tv_comm_abandon(args->places->comm);
     return st;
 }
 

@@ -13,7 +13,7 @@
 #define TV_LN_2 0.69314718055994530942 // nats a bit
 
 typedef struct tv_eval_args {
-    tv_places *places; // of all ranks, as the model is laid out
+    const tv_places *places; // of all ranks, as the model is laid out
     const tv_backend *backend;
     tv_model *model;
     tv_batch *batch;

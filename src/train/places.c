@@ -21,11 +21,3 @@ void tv_places_close(tv_places *places)
     tv_comm_close(places->experts);
     *places = (tv_places){0};
 }
-
-void tv_places_abandon(tv_places *places)
-{
-    tv_comm *const all[] = {places->comm, places->experts, places->replicas};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (all[i])
-            tv_comm_abandon(all[i]);
-}

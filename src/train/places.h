@@ -21,7 +21,5 @@ typedef struct tv_places {
 tv_status tv_places_open(tv_places *places, tv_comm *comm, int expert_ranks);
 // Collective. Before the communicator of all ranks is closed.
 void tv_places_close(tv_places *places);
-// Local. This rank has lost its place in the order of collectives: it enters none of them any more (tv_comm_abandon).
-void tv_places_abandon(tv_places *places);
 
 #endif

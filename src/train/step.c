@@ -63,7 +63,7 @@ static tv_status settle(tv_trainer *trainer, tv_status st, tv_status *mine)
     if (st == TV_OK)
         return TV_OK;
     if (in_lockstep(trainer)) {
-        tv_places_abandon(&trainer->places);
+        tv_comm_abandon(trainer->comm);
         return st;
     }
     *mine = st;

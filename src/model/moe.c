@@ -1,0 +1,402 @@
+#include "model/moe.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "comm/comm.h"
+#include "model/linear.h"
+#include "model/moe_buffers.h"
+#include "model/norm.h"
+
+enum { QUERY_WIDTH = 64, LOGIT_EXPONENT = -3 }; // logits are products / sqrt(64)
+
+typedef struct moe_part {
+    tv_part base;
+    int64_t width, inner; // D, F
+    int balance, qmax;    // qmax: (3^digits - 1) / 2
+    tv_norm norm;
+    tv_linear query, centroid, down;
+    int64_t experts, bias;    // tensor, side state
+    tv_operand input, z, sum; // norm(x) [M, D], query [M, 64], gated sum of h [M, F]
+    tv_moe_rows rows;
+    tv_moe_buffers buffers;
+    tv_pool *pool, own_pool; // shared by all parts: the first one's own
+    int64_t *counts;         // [n_e] backend memory: tokens of each expert since the last step
+    int64_t *host_counts;    // [n_e] of the last step, all ranks
+    int16_t *host_bias;      // [n_e]
+    tv_linear_work work;
+    float *normed;             // [M, D] norm(x), or its gradient
+    float *query_out, *logits; // [M, 64], [M, n_e], or their gradients
+    float *h;                  // [M, F] gated sum, or its gradient
+    float *gate_grad;          // [M, k]
+    tv_rows8 token;            // [M, max(D, F)] a token's digits before they go to its experts
+} moe_part;
+
+static tv_status moe_declare(tv_part *base, tv_params *params, const tv_config *config)
+{
+    moe_part *part = (moe_part *)base;
+    int64_t width = part->width = config->model.width, inner = part->inner = tv_config_expert_width(config);
+    int64_t experts = config->moe.experts;
+    tv_scale_type type = (tv_scale_type)config->model.scale_type;
+    tv_moe_rows_init(&part->rows, config);
+    part->balance = (int)config->moe.balance;
+    part->qmax = 1;
+    for (int64_t d = 1; d < config->moe.wire_digits; d++)
+        part->qmax = 3 * part->qmax + 1;
+    part->centroid.exponent = LOGIT_EXPONENT;
+    tv_tensor_spec query = {.rows = QUERY_WIDTH, .cols = width, .scale_type = type};
+    tv_tensor_spec centroid = {.rows = experts, .cols = QUERY_WIDTH, .scale_type = type, .unit_scale = 1};
+    tv_tensor_spec stack = {
+        .rows = experts * 2 * inner, .cols = width, .scale_type = type, .stack = experts, .placement = TV_PLACE_EXPERT};
+    tv_tensor_spec down = {.rows = width, .cols = inner, .scale_type = type, .residual = 1};
+    tv_side_spec bias = {.group = "tables", .dtype = TV_I16, .rows = experts, .cols = 1};
+    TV_TRY(tv_norm_declare(&part->norm, base, params, "norm", &query));
+    TV_TRY(tv_part_declare(base, params, "query", &query, &part->query.param));
+    TV_TRY(tv_part_declare(base, params, "centroid", &centroid, &part->centroid.param));
+    TV_TRY(tv_part_declare(base, params, "experts", &stack, &part->experts));
+    TV_TRY(tv_part_declare(base, params, "down", &down, &part->down.param));
+    return tv_part_declare_side(base, params, "bias", &bias, &part->bias);
+}
+
+static tv_status plan_balance(moe_part *part, tv_plan *plan)
+{
+    size_t experts = (size_t)part->rows.experts;
+    part->counts = NULL;
+    if (!plan->training)
+        return TV_OK;
+    part->counts = tv_arena_take(&plan->saved, part->rows.experts, sizeof *part->counts);
+    if (part->host_counts == NULL)
+        part->host_counts = calloc(experts, sizeof *part->host_counts);
+    if (part->host_bias == NULL)
+        part->host_bias = calloc(experts, sizeof *part->host_bias);
+    return part->host_counts != NULL && part->host_bias != NULL
+               ? TV_OK
+               : TV_FAIL(TV_MEMORY, "no memory for the counts of %zu experts", experts);
+}
+
+static tv_status moe_plan(tv_part *base, tv_plan *plan)
+{
+    moe_part *part = (moe_part *)base;
+    int64_t tokens = plan->tokens, width = part->width, inner = part->inner, experts = part->rows.experts;
+    int64_t widest = width > inner ? width : inner;
+    int64_t outputs = widest > experts ? widest : experts;
+    tv_arena *scratch = &plan->scratch;
+    TV_TRY(plan_balance(part, plan));
+    TV_TRY(tv_moe_rows_plan(&part->rows, plan));
+    tv_linear_work_plan(&part->work, plan, widest > QUERY_WIDTH ? widest : QUERY_WIDTH,
+                        outputs > QUERY_WIDTH ? outputs : QUERY_WIDTH, 0);
+    tv_norm_plan(&part->norm, plan, 1);
+    tv_operand_plan(&part->input, plan, width, &part->work);
+    tv_operand_plan(&part->z, plan, QUERY_WIDTH, &part->work);
+    tv_operand_plan(&part->sum, plan, inner, &part->work);
+    part->normed = tv_arena_take(scratch, tokens * width, sizeof(float));
+    part->query_out = tv_arena_take(scratch, tokens * QUERY_WIDTH, sizeof(float));
+    part->logits = tv_arena_take(scratch, tokens * experts, sizeof(float));
+    part->h = tv_arena_take(scratch, tokens * inner, sizeof(float));
+    part->gate_grad = tv_arena_take(scratch, tokens * part->rows.slots, sizeof(float));
+    part->token.q = tv_arena_take(scratch, tokens * widest, 1);
+    part->token.scale = tv_arena_take(scratch, tokens, sizeof(float));
+    part->buffers.width = width;
+    part->buffers.inner = inner;
+    if (part->rows.ranks == 1) {
+        tv_moe_buffers_plan(&part->buffers, &part->rows, plan);
+        return TV_OK;
+    }
+    if (plan->rows_pool == NULL)
+        plan->rows_pool = &part->own_pool;
+    part->pool = plan->rows_pool;
+    part->pool->backend = plan->params->backend;
+    return TV_OK;
+}
+
+// Float rows to digits with one scale.
+static tv_status to_digits(const moe_part *part, tv_unit *unit, tv_quantize_rows_args args)
+{
+    args.qmax = part->qmax;
+    args.fault = unit->fault;
+    return unit->backend->quantize_rows(&args, unit->stream);
+}
+
+// Which experts each token goes to, from norm(x) in `normed` and `input`.
+static tv_status route(moe_part *part, tv_unit *unit)
+{
+    TV_TRY(tv_linear_forward(unit, &part->query, &part->input, part->query_out, 0));
+    TV_TRY(tv_operand_quantize(unit, &part->z, part->query_out));
+    TV_TRY(tv_linear_forward(unit, &part->centroid, &part->z, part->logits, 0));
+    tv_moe_route_args args = {.tokens = unit->tokens,
+                              .experts = part->rows.experts,
+                              .slots = (int)part->rows.slots,
+                              .logits = part->logits,
+                              .bias = unit->params->sides[part->bias].data,
+                              .expert = part->rows.expert,
+                              .gate = part->rows.gate,
+                              .counts = unit->training ? part->counts : NULL,
+                              .fault = unit->fault};
+    return unit->backend->moe_route(&args, unit->stream);
+}
+
+static tv_moe_gemm_args expert_product(const moe_part *part, const tv_unit *unit)
+{
+    const tv_param *param = &unit->params->items[part->experts];
+    return (tv_moe_gemm_args){.segments = part->rows.segments,
+                              .segment_count = part->rows.segment_count,
+                              .rows = part->rows.rows,
+                              .exponent = param->base};
+}
+
+// This rank's experts on the rows that came here.
+static tv_status run_experts(moe_part *part, tv_unit *unit)
+{
+    tv_moe_buffers *b = &part->buffers;
+    tv_moe_gemm_args product = expert_product(part, unit);
+    product.n = 2 * part->inner;
+    product.reduce = part->width;
+    product.a = b->x.q;
+    product.scale = b->x.scale;
+    product.b = unit->params->items[part->experts].w8;
+    product.y = b->gu;
+    TV_TRY(unit->backend->moe_gemm(&product, unit->stream));
+    tv_moe_activate_args activate = {.segments = part->rows.segments,
+                                     .segment_count = part->rows.segment_count,
+                                     .rows = part->rows.rows,
+                                     .width = part->inner,
+                                     .qmax = part->qmax,
+                                     .gu = b->gu,
+                                     .saved_q = unit->training ? b->halves.q : NULL,
+                                     .saved_scale = b->halves.scale,
+                                     .q = b->made.q,
+                                     .scale = b->made.scale,
+                                     .fault = unit->fault};
+    return unit->backend->moe_activate(&activate, unit->stream);
+}
+
+static tv_status combine(moe_part *part, tv_unit *unit)
+{
+    tv_moe_combine_args args = {.tokens = unit->tokens,
+                                .cols = part->inner,
+                                .slots = (int)part->rows.slots,
+                                .place = part->rows.wanted,
+                                .gate = part->rows.gate,
+                                .q = part->buffers.h.q,
+                                .scale = part->buffers.h.scale,
+                                .y = part->h};
+    return unit->backend->moe_combine(&args, unit->stream);
+}
+
+static tv_status moe_forward(tv_part *base, tv_unit *unit, float *x)
+{
+    moe_part *part = (moe_part *)base;
+    TV_TRY(tv_norm_forward(unit, &part->norm, unit->tokens, x, part->normed));
+    TV_TRY(tv_operand_quantize(unit, &part->input, part->normed));
+    TV_TRY(route(part, unit));
+    TV_TRY(tv_moe_rows_plan_unit(&part->rows, unit, base->name));
+    if (part->rows.ranks > 1)
+        TV_TRY(tv_moe_buffers_forward(&part->buffers, &part->rows, part->pool, unit->training));
+    TV_TRY(to_digits(part, unit,
+                     (tv_quantize_rows_args){.rows = unit->tokens,
+                                             .cols = part->width,
+                                             .x = part->normed,
+                                             .q = part->token.q,
+                                             .scale = part->token.scale}));
+    tv_moe_send send = {.cols = part->width, .from = part->token, .to = part->buffers.x};
+    TV_TRY(tv_moe_rows_send(&part->rows, unit, &send));
+    TV_TRY(run_experts(part, unit));
+    TV_TRY(tv_moe_rows_return(&part->rows, unit, part->inner, part->buffers.made, &part->buffers.h));
+    TV_TRY(combine(part, unit));
+    TV_TRY(tv_operand_quantize(unit, &part->sum, part->h));
+    return tv_linear_forward(unit, &part->down, &part->sum, x, 1);
+}
+
+// The gradient of each row of h, from that of the gated sum, to its expert; the gates' gradients stay here.
+static tv_status send_gradient(moe_part *part, tv_unit *unit)
+{
+    tv_moe_combine_backward_args args = {.tokens = unit->tokens,
+                                         .cols = part->inner,
+                                         .slots = (int)part->rows.slots,
+                                         .place = part->rows.wanted,
+                                         .q = part->buffers.h.q,
+                                         .scale = part->buffers.h.scale,
+                                         .dy = part->h,
+                                         .grad = part->gate_grad};
+    TV_TRY(unit->backend->moe_combine_backward(&args, unit->stream));
+    TV_TRY(to_digits(
+        part, unit,
+        (tv_quantize_rows_args){
+            .rows = unit->tokens, .cols = part->inner, .x = part->h, .q = part->token.q, .scale = part->token.scale}));
+    tv_moe_send send = {.cols = part->inner, .from = part->token, .factor = part->rows.gate, .to = part->buffers.gh};
+    return tv_moe_rows_send(&part->rows, unit, &send);
+}
+
+static tv_status vote_experts(moe_part *part, tv_unit *unit)
+{
+    tv_moe_buffers *b = &part->buffers;
+    const tv_param *param = &unit->params->items[part->experts];
+    tv_moe_channels_args channels = {.segments = part->rows.segments,
+                                     .segment_count = part->rows.segment_count,
+                                     .rows = part->rows.rows,
+                                     .channels = part->width,
+                                     .columns = part->rows.columns,
+                                     .q = b->x.q,
+                                     .scale = b->x.scale,
+                                     .item = part->rows.owner_item,
+                                     .qt = b->x_t,
+                                     .sumsq = b->x_sumsq,
+                                     .fault = unit->fault};
+    TV_TRY(unit->backend->moe_channels(&channels, unit->stream));
+    tv_moe_vote_args vote = {.segments = part->rows.segments,
+                             .segment_count = part->rows.segment_count,
+                             .columns = part->rows.columns,
+                             .n = 2 * part->inner,
+                             .k = part->width,
+                             .first_expert = part->rows.first_expert,
+                             .gt = b->dgu_t,
+                             .xt = b->x_t,
+                             .g_sumsq = b->dgu_sumsq,
+                             .x_sumsq = b->x_sumsq,
+                             .rule = tv_unit_vote_rule(unit, param),
+                             .votes = param->votes};
+    return unit->backend->moe_vote(&vote, unit->stream);
+}
+
+// Votes of the experts here, and the gradient of norm(x) back to the tokens' homes.
+static tv_status experts_backward(moe_part *part, tv_unit *unit)
+{
+    tv_moe_buffers *b = &part->buffers;
+    tv_moe_activate_backward_args activate = {.segments = part->rows.segments,
+                                              .segment_count = part->rows.segment_count,
+                                              .rows = part->rows.rows,
+                                              .width = part->inner,
+                                              .columns = part->rows.columns,
+                                              .q = b->gh.q,
+                                              .scale = b->gh.scale,
+                                              .item = part->rows.owner_item,
+                                              .saved_q = b->halves.q,
+                                              .saved_scale = b->halves.scale,
+                                              .dq = b->dgu.q,
+                                              .dscale = b->dgu.scale,
+                                              .dt = b->dgu_t,
+                                              .sumsq = b->dgu_sumsq,
+                                              .fault = unit->fault};
+    TV_TRY(unit->backend->moe_activate_backward(&activate, unit->stream));
+    TV_TRY(vote_experts(part, unit));
+    tv_moe_gemm_args product = expert_product(part, unit);
+    product.n = part->width;
+    product.reduce = 2 * part->inner;
+    product.a = b->dgu.q;
+    product.scale = b->dgu.scale;
+    product.b = unit->params->items[part->experts].w8t;
+    product.y = b->dx;
+    TV_TRY(unit->backend->moe_gemm(&product, unit->stream));
+    TV_TRY(
+        to_digits(part, unit,
+                  (tv_quantize_rows_args){
+                      .rows = part->rows.rows, .cols = part->width, .x = b->dx, .q = b->dx8.q, .scale = b->dx8.scale}));
+    return tv_moe_rows_return(&part->rows, unit, part->width, b->dx8, &b->home_dx8);
+}
+
+// Through gates, centroids and query into `normed`, the gradient of norm(x).
+static tv_status route_backward(moe_part *part, tv_unit *unit)
+{
+    tv_moe_route_backward_args args = {.tokens = unit->tokens,
+                                       .experts = part->rows.experts,
+                                       .slots = (int)part->rows.slots,
+                                       .expert = part->rows.expert,
+                                       .gate = part->rows.gate,
+                                       .grad = part->gate_grad,
+                                       .logits = part->logits};
+    TV_TRY(unit->backend->moe_route_backward(&args, unit->stream));
+    TV_TRY(tv_operand_transpose(unit, &part->z));
+    tv_linear_backward_args centroid = {
+        .operand = &part->z, .work = &part->work, .g = part->logits, .dx = part->query_out};
+    TV_TRY(tv_linear_backward(unit, &part->centroid, &centroid));
+    TV_TRY(tv_operand_transpose(unit, &part->input));
+    tv_linear_backward_args query = {
+        .operand = &part->input, .work = &part->work, .g = part->query_out, .dx = part->normed};
+    return tv_linear_backward(unit, &part->query, &query);
+}
+
+static tv_status moe_backward(tv_part *base, tv_unit *unit, float *dx)
+{
+    moe_part *part = (moe_part *)base;
+    if (part->rows.ranks > 1)
+        TV_TRY(tv_moe_buffers_backward(&part->buffers, &part->rows, part->pool));
+    TV_TRY(tv_operand_transpose(unit, &part->sum));
+    tv_linear_backward_args down = {.operand = &part->sum, .work = &part->work, .g = dx, .dx = part->h};
+    TV_TRY(tv_linear_backward(unit, &part->down, &down));
+    TV_TRY(send_gradient(part, unit));
+    TV_TRY(experts_backward(part, unit));
+    TV_TRY(route_backward(part, unit));
+    tv_moe_combine_args slots = {.tokens = unit->tokens,
+                                 .cols = part->width,
+                                 .slots = (int)part->rows.slots,
+                                 .accumulate = 1,
+                                 .place = part->rows.wanted,
+                                 .q = part->buffers.home_dx8.q,
+                                 .scale = part->buffers.home_dx8.scale,
+                                 .y = part->normed};
+    TV_TRY(unit->backend->moe_combine(&slots, unit->stream));
+    tv_norm_gradient norm = {.rows = unit->tokens, .dy = part->normed, .dx = dx, .accumulate = 1};
+    return tv_norm_backward(unit, &part->norm, &norm);
+}
+
+// One step of each bias towards equal counts: up below the mean, down above it.
+static void move_bias(moe_part *part)
+{
+    int64_t experts = part->rows.experts, total = 0;
+    for (int64_t e = 0; e < experts; e++)
+        total += part->host_counts[e];
+    for (int64_t e = 0; e < experts; e++) {
+        int64_t share = part->host_counts[e] * experts;
+        int bias = part->host_bias[e] + (share < total) - (share > total);
+        part->host_bias[e] = (int16_t)(bias > INT16_MAX ? INT16_MAX : bias < INT16_MIN ? INT16_MIN : bias);
+    }
+}
+
+static tv_status moe_after_step(tv_part *base, tv_unit *unit)
+{
+    moe_part *part = (moe_part *)base;
+    const tv_backend *backend = unit->backend;
+    size_t count_bytes = (size_t)part->rows.experts * sizeof *part->host_counts;
+    size_t bias_bytes = (size_t)part->rows.experts * sizeof *part->host_bias;
+    void *bias = unit->params->sides[part->bias].data;
+    TV_TRY(backend->copy(part->host_counts, part->counts, count_bytes, TV_COPY_TO_HOST, unit->stream));
+    TV_TRY(backend->zero(part->counts, count_bytes, unit->stream));
+    if (unit->comm != NULL)
+        TV_TRY(tv_comm_sum_i64(unit->comm, part->host_counts, part->rows.experts, TV_WIRE_OTHER));
+    if (!part->balance)
+        return TV_OK;
+    TV_TRY(backend->copy(part->host_bias, bias, bias_bytes, TV_COPY_TO_HOST, unit->stream));
+    move_bias(part);
+    return backend->copy(bias, part->host_bias, bias_bytes, TV_COPY_TO_DEVICE, unit->stream);
+}
+
+static void moe_free(tv_part *base)
+{
+    moe_part *part = (moe_part *)base;
+    tv_pool_free(&part->buffers.saved);
+    tv_pool_free(&part->own_pool);
+    tv_moe_rows_free(&part->rows);
+    free(part->host_counts);
+    free(part->host_bias);
+    free(part);
+}
+
+static const tv_part_ops moe_ops = {.kind = "moe",
+                                    .declare = moe_declare,
+                                    .plan = moe_plan,
+                                    .forward = moe_forward,
+                                    .backward = moe_backward,
+                                    .after_step = moe_after_step,
+                                    .free = moe_free};
+
+tv_status tv_moe_create(int64_t block, tv_part **out)
+{
+    moe_part *part = calloc(1, sizeof *part);
+    if (part == NULL)
+        return TV_FAIL(TV_MEMORY, "no memory for a mixture-of-experts part");
+    part->base.ops = &moe_ops;
+    snprintf(part->base.name, sizeof part->base.name, "block.%" PRId64 ".moe", block);
+    *out = &part->base;
+    return TV_OK;
+}
