@@ -42,6 +42,9 @@ tv_status tv_comm_open_self(tv_comm **out);
 // Collective. Takes NULL.
 void tv_comm_close(tv_comm *comm);
 
+// Local. For a rank that failed where it cannot say so, in the midst of collectives of others: as after a failed
+// collective, it enters no other, of this communicator or its children.
+void tv_comm_abandon(tv_comm *comm);
 // Collective. A communicator of the ranks that give the same colour (>= 0), in the order of their keys, for the memory that
 // tv_comm_device_open named for `comm`. A failure in a child breaks its parent, and the parent's other children, on this rank.
 // The child is closed before its parent.

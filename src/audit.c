@@ -48,6 +48,7 @@ static tv_status measure(const tv_config *config, int ranks, audit *a)
         .training = 1,
         .vote_bits = config->train.units * config->vote.levels <= 127 ? 8 : 16,
     };
+    TV_TRY_GOTO(st, done, tv_config_expert_ranks(config, ranks, &layout.expert_ranks));
     TV_TRY_GOTO(st, done, tv_model_create(&model, config));
     TV_TRY_GOTO(st, done, tv_model_plan(&model, &layout, tokens));
     for (int64_t i = 0; i < model.params.count; i++) {

@@ -18,7 +18,7 @@ static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, in
         tv_status_context(st, "--data");
     TV_TRY_GOTO(st, done, tv_comm_agree(comm, st));
     tv_eval_args args = {
-        .comm = comm,
+        .places = &loaded->places,
         .backend = loaded->backend,
         .model = &loaded->model,
         .batch = &batch,

@@ -74,7 +74,7 @@ static tv_status check_config(const char *dir, const tv_checkpoint_info *info, c
     return TV_OK;
 }
 
-static tv_status load_local(const char *dir, tv_comm *comm, int64_t windows, tv_loaded *out)
+static tv_status load_local(const char *dir, tv_comm *comm, int64_t windows, tv_loaded *out, int *expert_ranks)
 {
     tv_checkpoint *checkpoint = NULL;
     tv_status st;
@@ -83,7 +83,13 @@ static tv_status load_local(const char *dir, tv_comm *comm, int64_t windows, tv_
     TV_TRY_GOTO(st, done, tv_config_read_text(&out->config, dir, info->config_text, strlen(info->config_text)));
     TV_TRY_GOTO(st, done, check_config(dir, info, &out->config));
     out->step = info->step;
-    tv_params_layout_args layout = {.backend = out->backend, .rank = 0, .ranks = 1, .vote_bits = 8};
+    out->config.parallel.expert_ranks = 0;
+    TV_TRY_GOTO(st, done, tv_config_expert_ranks(&out->config, tv_comm_size(comm), expert_ranks));
+    tv_params_layout_args layout = {.backend = out->backend,
+                                    .rank = tv_comm_rank(comm),
+                                    .ranks = tv_comm_size(comm),
+                                    .vote_bits = 8,
+                                    .expert_ranks = *expert_ranks};
     TV_TRY_GOTO(st, done, tv_model_create(&out->model, &out->config));
     if (windows == 0)
         windows = out->config.train.unit_windows;
@@ -96,14 +102,19 @@ done:
 
 tv_status tv_command_load(const char *dir, tv_comm *comm, int64_t windows, tv_loaded *out)
 {
+    int expert_ranks = 1;
     *out = (tv_loaded){0};
     TV_TRY(tv_config_init(&out->config));
     TV_TRY(tv_command_backend(out->config.run.backend, comm, 0, &out->backend));
-    return tv_comm_agree(comm, load_local(dir, comm, windows, out));
+    TV_TRY(tv_comm_agree(comm, load_local(dir, comm, windows, out, &expert_ranks)));
+    if (expert_ranks > 1) // nothing else of an evaluation lies in the backend's memory when it travels
+        TV_TRY(tv_comm_device_open(comm, out->backend->host_memory));
+    return tv_places_open(&out->places, comm, expert_ranks);
 }
 
 void tv_command_unload(tv_loaded *loaded)
 {
+    tv_places_close(&loaded->places);
     tv_model_free(&loaded->model);
     tv_config_free(&loaded->config);
     if (loaded->backend)

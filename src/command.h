@@ -7,6 +7,7 @@
 #include "comm/comm.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
+#include "train/places.h"
 
 typedef struct tv_command {
     const char *name;
@@ -34,10 +35,13 @@ typedef struct tv_loaded {
     tv_config config;
     tv_model model;
     const tv_backend *backend;
+    tv_places places;
     int64_t step;
 } tv_loaded;
 // Collective. Verify (rank 0), read the config from the manifest, plan for `windows` windows (0: a unit's), read T and E.
+// Experts are split over as many ranks as can share them, whatever the run did.
 tv_status tv_command_load(const char *dir, tv_comm *comm, int64_t windows, tv_loaded *out);
+// Collective.
 void tv_command_unload(tv_loaded *loaded);
 
 // Local. The audit's tables: weights by part, bytes by kind and rank, activations, checkpoint size.

@@ -6,119 +6,153 @@
 #include "train/schedule.h"
 
 #define HISTOGRAM_BINS 256
-enum { COUNT_FLIPS = HISTOGRAM_BINS, COUNT_ZEROS, COUNT_MOVES, COUNT_END };
+enum { COUNT_FLIPS, COUNT_ZEROS, COUNT_MOVES, COUNTS, COUNT_END = HISTOGRAM_BINS + TV_LANE_COUNT * COUNTS };
 
-// Votes that the all-reduce of a tensor sends: N K, rounded up to an even count for 16-bit lanes.
+static int lane_of(const tv_param *p) { return p->spec.placement == TV_PLACE_EXPERT ? TV_LANE_EXPERT : TV_LANE_DENSE; }
+
+// What the ballots of a lane's tensors count, summed over tensors.
+static int64_t *lane_counts(const tv_ballot_box *box, int lane) { return box->counts + HISTOGRAM_BINS + lane * COUNTS; }
+
+// The ranks that share out the rows of a lane's tensors for the ballot; NULL: each of them moves every row.
+static tv_comm *sharers(const tv_ballot_box *box, int lane)
+{
+    if (lane == TV_LANE_EXPERT)
+        return box->places->experts;
+    return box->params->sharded ? box->places->comm : NULL;
+}
+
+// Votes that the all-reduce of a tensor sends: N K, of an expert the held rows', rounded up to an even count for 16-bit
+// lanes.
 static int64_t sum_items(const tv_params *params, const tv_param *p)
 {
-    int64_t items = p->spec.rows * p->spec.cols;
+    int64_t items = p->held_rows * p->spec.cols;
     return params->vote_bits == 16 ? items + items % 2 : items;
 }
 
-static void list_votes(tv_ballot_box *box)
+static tv_status open_lane(tv_ballot_box *box, int number, tv_comm *comm)
 {
     const tv_params *params = box->params;
+    tv_vote_lane *lane = &box->lanes[number];
     int64_t limit = box->config->train.units * box->config->vote.levels;
+    lane->comm = comm != NULL && tv_comm_size(comm) > 1 ? comm : NULL;
+    lane->scatter = number == TV_LANE_DENSE && params->sharded;
+    lane->votes = calloc((size_t)params->count, sizeof *lane->votes);
+    lane->owners = calloc((size_t)params->count, sizeof *lane->owners);
+    if (!lane->votes || !lane->owners)
+        return TV_FAIL(TV_MEMORY, "no memory to list the votes of %lld tensors", (long long)params->count);
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *p = &params->items[i];
-        int64_t items = params->sharded ? p->block * p->spec.cols : sum_items(params, p);
-        if (p->votes) {
-            box->owners[box->vote_count] = i;
-            box->votes[box->vote_count++] = (tv_votes){p->votes, params->vote_bits, limit, items};
+        int64_t items = lane->scatter ? p->block * p->spec.cols : sum_items(params, p);
+        if (p->votes && lane_of(p) == number) {
+            lane->owners[lane->count] = i;
+            lane->votes[lane->count++] = (tv_votes){p->votes, params->vote_bits, limit, items};
         }
     }
-    box->ready = box->sent = box->vote_count;
+    lane->ready = lane->sent = lane->count;
+    box->vote_count += lane->count;
+    return TV_OK;
 }
 
-tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, tv_comm *comm, const tv_config *config)
+tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, const tv_places *places, const tv_config *config)
 {
-    *box = (tv_ballot_box){.params = params, .comm = comm, .config = config};
+    *box = (tv_ballot_box){.params = params, .places = places, .config = config};
     void *counts;
     TV_TRY(params->backend->alloc(COUNT_END * sizeof(int64_t), &counts));
     box->counts = counts;
-    box->rank_ties = calloc((size_t)tv_comm_size(comm), sizeof(int64_t));
-    box->votes = calloc((size_t)params->count, sizeof *box->votes);
-    box->owners = calloc((size_t)params->count, sizeof *box->owners);
-    if (!box->rank_ties || !box->votes || !box->owners)
+    box->rank_ties = calloc((size_t)tv_comm_size(places->comm), sizeof(int64_t));
+    if (!box->rank_ties)
         return TV_FAIL(TV_MEMORY, "no memory for the ballot's counts");
-    list_votes(box);
-    return TV_OK;
+    TV_TRY(open_lane(box, TV_LANE_DENSE, places->comm));
+    return open_lane(box, TV_LANE_EXPERT, places->replicas);
 }
 
 void tv_ballot_box_close(tv_ballot_box *box)
 {
     if (box->counts)
         box->params->backend->free(box->counts);
-    free(box->owners);
-    free(box->votes);
+    for (int i = 0; i < TV_LANE_COUNT; i++) {
+        free(box->lanes[i].owners);
+        free(box->lanes[i].votes);
+    }
     free(box->rank_ties);
     *box = (tv_ballot_box){0};
 }
 
 // Queue the exchange of what is ready, behind what computes it.
-static tv_status send_bucket(tv_ballot_box *box)
+static tv_status send_bucket(tv_ballot_box *box, tv_vote_lane *lane)
 {
-    const tv_votes *votes = box->votes + box->ready;
-    int64_t count = box->sent - box->ready;
-    void *stream = tv_comm_device_stream(box->comm);
+    const tv_votes *votes = lane->votes + lane->ready;
+    int64_t count = lane->sent - lane->ready;
+    void *stream = tv_comm_device_stream(lane->comm);
     if (count == 0)
         return TV_OK;
-    TV_TRY(tv_comm_device_follow(box->comm, stream, NULL));
-    if (box->params->sharded)
-        TV_TRY(tv_vote_scatter(box->comm, votes, count, stream));
+    TV_TRY(tv_comm_device_follow(lane->comm, stream, NULL));
+    if (lane->scatter)
+        TV_TRY(tv_vote_scatter(lane->comm, votes, count, stream));
     else
-        TV_TRY(tv_vote_sum(box->comm, votes, count, stream));
-    box->sent = box->ready;
-    box->waiting_bytes = 0;
+        TV_TRY(tv_vote_sum(lane->comm, votes, count, stream));
+    lane->sent = lane->ready;
+    lane->waiting_bytes = 0;
     box->buckets++;
+    return TV_OK;
+}
+
+static tv_status lane_ready(tv_ballot_box *box, tv_vote_lane *lane, int64_t first)
+{
+    const tv_params *params = box->params;
+    int64_t most = box->config->vote.bucket_bytes, blocks = lane->scatter ? params->ranks : 1;
+    while (lane->ready > 0 && lane->owners[lane->ready - 1] >= first) {
+        lane->ready--;
+        lane->waiting_bytes += blocks * lane->votes[lane->ready].items * (params->vote_bits / 8);
+        if (most > 0 && lane->waiting_bytes >= most)
+            TV_TRY(send_bucket(box, lane));
+    }
     return TV_OK;
 }
 
 tv_status tv_ballot_exchange_ready(tv_ballot_box *box, int64_t first)
 {
-    const tv_params *params = box->params;
-    int64_t most = box->config->vote.bucket_bytes, blocks = params->sharded ? params->ranks : 1;
-    if (params->ranks == 1)
-        return TV_OK;
-    while (box->ready > 0 && box->owners[box->ready - 1] >= first) {
-        box->ready--;
-        box->waiting_bytes += blocks * box->votes[box->ready].items * (params->vote_bits / 8);
-        if (most > 0 && box->waiting_bytes >= most)
-            TV_TRY(send_bucket(box));
-    }
+    for (int i = 0; i < TV_LANE_COUNT; i++)
+        if (box->lanes[i].comm)
+            TV_TRY(lane_ready(box, &box->lanes[i], first));
     return TV_OK;
 }
 
 tv_status tv_ballot_exchange_finish(tv_ballot_box *box)
 {
-    if (box->params->ranks == 1)
-        return TV_OK;
     TV_TRY(tv_ballot_exchange_ready(box, 0));
-    TV_TRY(send_bucket(box));
-    box->ready = box->sent = box->vote_count;
-    return tv_vote_finish(box->comm, tv_comm_device_stream(box->comm));
+    for (int i = 0; i < TV_LANE_COUNT; i++) {
+        if (box->lanes[i].comm)
+            TV_TRY(send_bucket(box, &box->lanes[i]));
+        box->lanes[i].ready = box->lanes[i].sent = box->lanes[i].count;
+    }
+    for (int i = 0; i < TV_LANE_COUNT; i++)
+        if (box->lanes[i].comm)
+            TV_TRY(tv_vote_finish(box->lanes[i].comm, tv_comm_device_stream(box->lanes[i].comm)));
+    return TV_OK;
 }
 
 static tv_status gather_blocks(tv_ballot_box *box, void *data, int64_t block_bytes)
 {
-    return tv_comm_device_all_gather_bytes(box->comm, data, (size_t)block_bytes, TV_WIRE_STATE, NULL);
+    return tv_comm_device_all_gather_bytes(box->places->comm, data, (size_t)block_bytes, TV_WIRE_STATE, NULL);
 }
 
 tv_status tv_ballot_share(tv_ballot_box *box)
 {
     tv_params *params = box->params;
-    if (!params->sharded || tv_comm_size(box->comm) == 1)
+    tv_comm *comm = box->places->comm;
+    if (!params->sharded || tv_comm_size(comm) == 1)
         return TV_OK;
-    TV_TRY(tv_comm_device_begin(box->comm));
+    TV_TRY(tv_comm_device_begin(comm));
     for (int64_t i = 0; i < params->count; i++) {
         tv_param *p = &params->items[i];
-        if (!p->votes)
+        if (!p->votes || lane_of(p) != TV_LANE_DENSE)
             continue;
         TV_TRY(gather_blocks(box, p->T, p->block * tv_row_bytes(p->spec.cols)));
         TV_TRY(gather_blocks(box, p->E, p->block * tv_row_groups(p->spec.cols, p->group)));
     }
-    TV_TRY(tv_comm_device_end(box->comm));
-    return tv_comm_device_wait(box->comm, NULL);
+    TV_TRY(tv_comm_device_end(comm));
+    return tv_comm_device_wait(comm, NULL);
 }
 
 int64_t tv_ballot_vote_bytes(const tv_params *params)
@@ -128,9 +162,10 @@ int64_t tv_ballot_vote_bytes(const tv_params *params)
         return 0;
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *p = &params->items[i];
-        if (p->spec.frozen)
+        if (p->spec.frozen || (lane_of(p) == TV_LANE_EXPERT && params->ranks == params->expert_ranks))
             continue;
-        items += params->sharded ? params->ranks * p->block * p->spec.cols : sum_items(params, p);
+        items += params->sharded && lane_of(p) == TV_LANE_DENSE ? params->ranks * p->block * p->spec.cols
+                                                                : sum_items(params, p);
     }
     return items * (params->vote_bits / 8);
 }
@@ -142,7 +177,7 @@ int64_t tv_ballot_state_bytes(const tv_params *params)
         return 0;
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *p = &params->items[i];
-        if (!p->spec.frozen)
+        if (!p->spec.frozen && lane_of(p) == TV_LANE_DENSE)
             bytes += params->ranks * p->block * (tv_row_bytes(p->spec.cols) + tv_row_groups(p->spec.cols, p->group));
     }
     return bytes;
@@ -151,7 +186,7 @@ int64_t tv_ballot_state_bytes(const tv_params *params)
 // Votes of the own rows.
 static const void *own_votes(const tv_params *params, const tv_param *p)
 {
-    return (const char *)p->votes + p->own_first * p->spec.cols * (params->vote_bits / 8);
+    return (const char *)p->votes + (p->own_first - p->first_row) * p->spec.cols * (params->vote_bits / 8);
 }
 
 static tv_ballot_args ballot_args(const tv_ballot_box *box, const tv_param *p, int64_t step, double loss)
@@ -161,7 +196,7 @@ static tv_ballot_args ballot_args(const tv_ballot_box *box, const tv_param *p, i
         .rows = p->own_count,
         .cols = p->spec.cols,
         .first_row = p->own_first,
-        .T = p->T + p->own_first * tv_row_bytes(p->spec.cols),
+        .T = tv_param_T(p, p->own_first),
         .T_accum = p->T_accum,
         .votes = own_votes(box->params, p),
         .vote_bits = box->params->vote_bits,
@@ -178,21 +213,23 @@ static tv_ballot_args ballot_args(const tv_ballot_box *box, const tv_param *p, i
         .tensor_id = p->id,
         .step = (uint32_t)step,
         .histogram = box->counts,
-        .stats = box->counts + COUNT_FLIPS,
+        .stats = lane_counts(box, lane_of(p)) + COUNT_FLIPS,
     };
 }
 
 // Histogram of this rank's rows (local) and of all rows (total).
-static tv_status count_candidates(tv_ballot_box *box, const tv_ballot_args *args, int64_t *local, int64_t *total)
+static tv_status count_candidates(tv_ballot_box *box, const tv_param *p, const tv_ballot_args *args, int64_t *local,
+                                  int64_t *total)
 {
+    tv_comm *comm = sharers(box, lane_of(p));
     const tv_backend *backend = box->params->backend;
     size_t bytes = HISTOGRAM_BINS * sizeof(int64_t);
     TV_TRY(backend->zero(box->counts, bytes, NULL));
     TV_TRY(backend->ballot_histogram(args, NULL));
     TV_TRY(backend->copy(local, box->counts, bytes, TV_COPY_TO_HOST, NULL));
     memcpy(total, local, bytes);
-    if (box->params->sharded)
-        TV_TRY(tv_comm_sum_i64(box->comm, total, HISTOGRAM_BINS, TV_WIRE_OTHER));
+    if (comm)
+        TV_TRY(tv_comm_sum_i64(comm, total, HISTOGRAM_BINS, TV_WIRE_OTHER));
     return TV_OK;
 }
 
@@ -209,7 +246,7 @@ static int find_cut(const int64_t *histogram, int floor_k, int64_t budget, int64
 static tv_status set_budget(tv_ballot_box *box, const tv_param *p, int64_t step, tv_ballot_args *args)
 {
     int64_t local[HISTOGRAM_BINS], total[HISTOGRAM_BINS], above;
-    TV_TRY(count_candidates(box, args, local, total));
+    TV_TRY(count_candidates(box, p, args, local, total));
     int64_t budget = (int64_t)(tv_schedule_rho(box->config, step) * (float)(p->spec.rows * p->spec.cols));
     args->theta = find_cut(total, args->theta_min, budget, &above);
     if (args->theta > args->theta_min && total[args->theta] > 0)
@@ -220,16 +257,17 @@ static tv_status set_budget(tv_ballot_box *box, const tv_param *p, int64_t step,
 static tv_status set_flip_cap(tv_ballot_box *box, const tv_param *p, tv_ballot_args *args)
 {
     int64_t local[HISTOGRAM_BINS], total[HISTOGRAM_BINS], above;
-    TV_TRY(count_candidates(box, args, local, total));
+    TV_TRY(count_candidates(box, p, args, local, total));
     int64_t cap = (int64_t)(box->config->update.flip_cap * (double)(p->spec.rows * p->spec.cols));
     args->cut = find_cut(total, 0, cap, &above);
     args->tie_quota = cap - above;
-    if (!box->params->sharded)
+    tv_comm *comm = sharers(box, lane_of(p));
+    if (!comm)
         return TV_OK;
     // Ties are cut in element order over all ranks: what lower ranks hold comes first.
-    int rank = tv_comm_rank(box->comm);
+    int rank = tv_comm_rank(comm);
     box->rank_ties[rank] = local[args->cut];
-    TV_TRY(tv_comm_all_gather_bytes(box->comm, box->rank_ties, sizeof(int64_t), TV_WIRE_OTHER));
+    TV_TRY(tv_comm_all_gather_bytes(comm, box->rank_ties, sizeof(int64_t), TV_WIRE_OTHER));
     int64_t before = 0;
     for (int r = 0; r < rank; r++)
         before += box->rank_ties[r];
@@ -239,7 +277,6 @@ static tv_status set_flip_cap(tv_ballot_box *box, const tv_param *p, tv_ballot_a
 
 static tv_status run_exponents(tv_ballot_box *box, const tv_param *p, int64_t step)
 {
-    int64_t row_bytes = tv_row_bytes(p->spec.cols), groups = tv_row_groups(p->spec.cols, p->group);
     tv_ballot_e_args args = {
         .rows = p->own_count,
         .cols = p->spec.cols,
@@ -247,8 +284,8 @@ static tv_status run_exponents(tv_ballot_box *box, const tv_param *p, int64_t st
         .group = p->group,
         .base = p->base,
         .mantissa_bits = p->mantissa_bits,
-        .T = p->T + p->own_first * row_bytes,
-        .E = p->E + p->own_first * groups,
+        .T = tv_param_T(p, p->own_first),
+        .E = tv_param_E(p, p->own_first),
         .E_accum = p->E_accum,
         .votes = own_votes(box->params, p),
         .vote_bits = box->params->vote_bits,
@@ -257,7 +294,7 @@ static tv_status run_exponents(tv_ballot_box *box, const tv_param *p, int64_t st
         .seed = (uint32_t)box->config->train.seed,
         .tensor_id = p->id,
         .step = (uint32_t)step,
-        .stats = box->counts + COUNT_MOVES,
+        .stats = lane_counts(box, lane_of(p)) + COUNT_MOVES,
     };
     return box->params->backend->ballot_e(&args, NULL);
 }
@@ -278,13 +315,26 @@ static tv_status run_tensor(tv_ballot_box *box, const tv_param *p, int64_t step,
     return TV_OK;
 }
 
+// What all ranks counted.
+static tv_status read_counts(tv_ballot_box *box, tv_ballot_report *report)
+{
+    int64_t counts[TV_LANE_COUNT][COUNTS];
+    TV_TRY(box->params->backend->copy(counts, lane_counts(box, 0), sizeof counts, TV_COPY_TO_HOST, NULL));
+    for (int i = 0; i < TV_LANE_COUNT; i++) {
+        if (sharers(box, i))
+            TV_TRY(tv_comm_sum_i64(sharers(box, i), counts[i], COUNTS, TV_WIRE_METRICS));
+        report->flips += counts[i][COUNT_FLIPS];
+        report->zeros += counts[i][COUNT_ZEROS];
+        report->exponent_moves += counts[i][COUNT_MOVES];
+    }
+    return TV_OK;
+}
+
 tv_status tv_ballot_run(tv_ballot_box *box, int64_t step, double loss, tv_ballot_report *report)
 {
     const tv_params *params = box->params;
-    size_t bytes = (COUNT_END - COUNT_FLIPS) * sizeof(int64_t);
-    int64_t counts[COUNT_END - COUNT_FLIPS];
     *report = (tv_ballot_report){0};
-    TV_TRY(params->backend->zero(box->counts + COUNT_FLIPS, bytes, NULL));
+    TV_TRY(params->backend->zero(lane_counts(box, 0), TV_LANE_COUNT * COUNTS * sizeof(int64_t), NULL));
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *p = &params->items[i];
         if (!p->votes)
@@ -292,11 +342,5 @@ tv_status tv_ballot_run(tv_ballot_box *box, int64_t step, double loss, tv_ballot
         report->weights += p->spec.rows * p->spec.cols;
         TV_TRY(run_tensor(box, p, step, loss));
     }
-    TV_TRY(params->backend->copy(counts, box->counts + COUNT_FLIPS, bytes, TV_COPY_TO_HOST, NULL));
-    if (params->sharded)
-        TV_TRY(tv_comm_sum_i64(box->comm, counts, COUNT_END - COUNT_FLIPS, TV_WIRE_METRICS));
-    report->flips = counts[0];
-    report->zeros = counts[1];
-    report->exponent_moves = counts[2];
-    return TV_OK;
+    return read_counts(box, report);
 }

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "comm/vote_exchange.h"
 #include "model/params.h"
+#include "train/places.h"
 
 // What a ballot did, over all tensors and all ranks.
 typedef struct tv_ballot_report {
@@ -17,26 +18,36 @@ typedef struct tv_ballot_report {
     int64_t weights; // trainable weights
 } tv_ballot_report;
 
+// Tensors whose votes the same ranks sum, in the table's order. The exchange of a step: votes[ready ..] are final,
+// votes[sent ..] are on their way.
+typedef struct tv_vote_lane {
+    tv_comm *comm;                             // NULL: this rank alone, nothing travels
+    int scatter;                               // each rank gets the sums of its own rows
+    tv_votes *votes;                           // [count] what the exchange moves
+    int64_t *owners;                           // [count] whose votes they are: places in the table
+    int64_t count, ready, sent, waiting_bytes; // waiting_bytes: of votes[ready .. sent)
+} tv_vote_lane;
+
+enum { TV_LANE_DENSE, TV_LANE_EXPERT, TV_LANE_COUNT };
+
 // Backend memory for counts and the host copies; made once.
 typedef struct tv_ballot_box {
     tv_params *params;
-    tv_comm *comm;
+    const tv_places *places;
     const tv_config *config;
-    int64_t *counts;    // backend: [256] histogram, then flips, zeros, exponent moves
+    int64_t *counts;    // backend: [256] histogram, then flips, zeros, exponent moves of each lane's tensors
     int64_t *rank_ties; // [R] flip cap: candidates at the cut, a rank
-    tv_votes *votes;    // [vote_count] what the exchange moves, in the table's order
-    int64_t *owners;    // [vote_count] whose votes they are: places in the table
-    int64_t vote_count;
-    // The exchange of a step: votes[ready ..] are final, votes[sent ..] are on their way.
-    int64_t ready, sent, waiting_bytes; // waiting_bytes: of votes[ready .. sent)
-    int64_t buckets;                    // sent since the start
+    tv_vote_lane lanes[TV_LANE_COUNT]; // over all ranks, and over the replicas of this rank's experts
+    int64_t vote_count;                // tensors that take votes
+    int64_t buckets;                   // sent since the start
 } tv_ballot_box;
 
-// Local. The communicator must know the backend's memory (tv_comm_device_open) before the first exchange.
-tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, tv_comm *comm, const tv_config *config);
+// Local. The communicators must know the backend's memory (tv_comm_device_open) before the first exchange.
+tv_status tv_ballot_box_open(tv_ballot_box *box, tv_params *params, const tv_places *places, const tv_config *config);
 void tv_ballot_box_close(tv_ballot_box *box);
 
-// The sum of the votes over the ranks: every sum everywhere (allreduce) or each rank its own rows (sharded).
+// The sum of the votes over the ranks: every sum everywhere (allreduce) or each rank its own rows (sharded). Those of
+// experts are summed over their replicas, every sum on each of them, since a place saw the votes of its group's units.
 // Collective. The votes of the table's tensors from `first` on are final, or will be when what is queued on the
 // backend's stream is done. They travel in buckets of vote.bucket_bytes or a little more, beside what the backend
 // computes from here on. Which tensors share a bucket depends on the table alone, not on how the calls cut it.

@@ -5,55 +5,78 @@
 
 #include "train/sampler.h"
 
-// Windows [first, first + count) through the model; their loss sums into out.
-static tv_status run_batch(const tv_eval_args *args, int64_t first, int64_t count, int64_t windows, float *out)
+static tv_unit describe_batch(const tv_eval_args *args, int64_t tokens)
+{
+    return (tv_unit){
+        .backend = args->backend,
+        .params = &args->model->params,
+        .tokens = tokens,
+        .context = args->model->config.model.context,
+        .ids = args->batch->ids,
+        .targets = args->batch->targets,
+        .fault = args->batch->fault,
+        .comm = args->places->comm,
+        .experts = args->places->experts,
+    };
+}
+
+// Windows [first, first + count) of the text to the backend.
+static tv_status load_batch(const tv_eval_args *args, int64_t first, int64_t count, int64_t windows)
 {
     tv_batch *batch = args->batch;
-    int64_t context = args->model->config.model.context, tokens = count * context;
+    int64_t context = args->model->config.model.context;
     for (int64_t w = 0; w < count; w++) {
         const uint8_t *bytes;
         TV_TRY(tv_corpus_held_window(args->corpus, first + w, windows, &bytes));
         tv_window_tokens(bytes, context, batch->host_ids + w * context, batch->host_targets + w * context);
     }
-    size_t size = (size_t)tokens * sizeof(int32_t);
+    size_t size = (size_t)(count * context) * sizeof(int32_t);
     TV_TRY(args->backend->copy(batch->ids, batch->host_ids, size, TV_COPY_TO_DEVICE, NULL));
     TV_TRY(args->backend->copy(batch->targets, batch->host_targets, size, TV_COPY_TO_DEVICE, NULL));
-    TV_TRY(args->backend->zero(batch->fault, sizeof(int32_t), NULL));
-    tv_unit unit = {
-        .backend = args->backend,
-        .params = &args->model->params,
-        .tokens = tokens,
-        .context = context,
-        .ids = batch->ids,
-        .targets = batch->targets,
-        .fault = batch->fault,
-    };
-    TV_TRY(tv_model_forward(args->model, &unit));
-    return args->backend->copy(out, args->model->window_loss, (size_t)count * sizeof(float), TV_COPY_TO_HOST, NULL);
+    return args->backend->zero(batch->fault, sizeof(int32_t), NULL);
 }
 
+// The loaded batch through the model; its windows' loss sums into out. A batch of no windows is this rank's half of the
+// exchanges that others need.
+static tv_status run_batch(const tv_eval_args *args, int64_t count, float *out)
+{
+    tv_unit unit = describe_batch(args, count * args->model->config.model.context);
+    tv_status st = tv_model_forward(args->model, &unit);
+    if (st == TV_OK && count > 0)
+        st = args->backend->copy(out, args->model->window_loss, (size_t)count * sizeof(float), TV_COPY_TO_HOST, NULL);
+    if (st != TV_OK && args->model->params.expert_ranks > 1)
+        tv_comm_abandon(args->places->comm);
+    return st;
+}
+
+// Every rank runs as many batches as the first, and a rank that cannot read its text goes on with empty ones.
 static tv_status run_share(const tv_eval_args *args, int64_t windows, float *loss)
 {
-    int rank = tv_comm_rank(args->comm), ranks = tv_comm_size(args->comm);
+    int rank = tv_comm_rank(args->places->comm), ranks = tv_comm_size(args->places->comm);
     int64_t batch = args->batch->windows;
-    for (int64_t first = rank * batch; first < windows; first += ranks * batch) {
-        int64_t count = windows - first < batch ? windows - first : batch;
-        TV_TRY(run_batch(args, first, count, windows, loss + first));
+    tv_status mine = loss ? TV_OK : TV_FAIL(TV_MEMORY, "no memory for %lld windows", (long long)windows);
+    for (int64_t round = 0; round < windows; round += ranks * batch) {
+        int64_t first = round + rank * batch, count = windows - first < batch ? windows - first : batch;
+        if (count < 0 || mine != TV_OK)
+            count = 0;
+        if (mine == TV_OK && count > 0)
+            mine = load_batch(args, first, count, windows);
+        TV_TRY(run_batch(args, mine == TV_OK ? count : 0, loss + (count > 0 ? first : 0)));
     }
-    return TV_OK;
+    return mine;
 }
 
 tv_status tv_eval_run(const tv_eval_args *args, tv_eval_report *report)
 {
+    tv_comm *comm = args->places->comm;
     int64_t windows = tv_corpus_held_windows(args->corpus, args->windows);
     if (windows < 1)
         return TV_FAIL(TV_CORPUS, "there is no held-out text to evaluate; set data.valid or data.valid_bytes");
     float *loss = calloc((size_t)windows, sizeof(float));
-    tv_status st =
-        loss ? run_share(args, windows, loss) : TV_FAIL(TV_MEMORY, "no memory for %lld windows", (long long)windows);
-    TV_TRY_GOTO(st, done, tv_comm_agree(args->comm, st));
+    tv_status st = run_share(args, windows, loss);
+    TV_TRY_GOTO(st, done, tv_comm_agree(comm, st));
     // Each window's bits are non-zero on one rank only, so the integer sum is a gather.
-    TV_TRY_GOTO(st, done, tv_comm_sum_u32(args->comm, (uint32_t *)loss, windows, TV_WIRE_METRICS));
+    TV_TRY_GOTO(st, done, tv_comm_sum_u32(comm, (uint32_t *)loss, windows, TV_WIRE_METRICS));
     double sum = 0;
     for (int64_t w = 0; w < windows; w++)
         sum += (double)loss[w];

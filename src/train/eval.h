@@ -5,15 +5,15 @@
 #include <stdint.h>
 
 #include "base/status.h"
-#include "comm/comm.h"
 #include "io/corpus.h"
 #include "model/model.h"
+#include "train/places.h"
 #include "train/trainer.h"
 
 #define TV_LN_2 0.69314718055994530942 // nats a bit
 
 typedef struct tv_eval_args {
-    tv_comm *comm;
+    const tv_places *places; // of all ranks, as the model is laid out
     const tv_backend *backend;
     tv_model *model;
     tv_batch *batch;

@@ -110,7 +110,7 @@ static tv_status evaluate(run *r)
 {
     tv_trainer *t = &r->trainer;
     tv_eval_args args = {
-        .comm = t->comm,
+        .places = &t->places,
         .backend = t->backend,
         .model = &t->model,
         .batch = &t->batch,

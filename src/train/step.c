@@ -52,13 +52,31 @@ static tv_status read_unit_loss(tv_trainer *trainer, int64_t unit)
     return TV_OK;
 }
 
+// With experts split over ranks, every forward and backward of a group's ranks meets the others': one that failed between
+// them goes on with units of no tokens until the guard.
+static int in_lockstep(const tv_trainer *trainer) { return trainer->model.params.expert_ranks > 1; }
+
+// The verdict of a forward or backward becomes this rank's. In lockstep a rank that failed inside has lost its place among
+// the exchanges, and can only leave.
+static tv_status settle(tv_trainer *trainer, tv_status st, tv_status *mine)
+{
+    if (st == TV_OK)
+        return TV_OK;
+    if (in_lockstep(trainer)) {
+        tv_comm_abandon(trainer->comm);
+        return st;
+    }
+    *mine = st;
+    return TV_OK;
+}
+
 static tv_unit describe_unit(tv_trainer *trainer, int64_t unit)
 {
     const tv_config *config = &trainer->config;
     return (tv_unit){
         .backend = trainer->backend,
         .params = &trainer->model.params,
-        .tokens = config->train.unit_windows * config->model.context,
+        .tokens = trainer->unit_tokens,
         .context = config->model.context,
         .ids = trainer->batch.ids,
         .targets = trainer->batch.targets,
@@ -69,21 +87,29 @@ static tv_unit describe_unit(tv_trainer *trainer, int64_t unit)
         .step = (uint32_t)trainer->step,
         .index = (uint32_t)unit,
         .fault = trainer->batch.fault,
+        .comm = trainer->comm,
+        .experts = trainer->places.experts,
     };
 }
 
-static tv_status forward(tv_trainer *trainer, int64_t unit, tv_step_times *times, double *mark)
+// *mine is this rank's verdict on the step so far, here and below; an error that is returned ends the step at once.
+static tv_status forward(tv_trainer *trainer, int64_t unit, tv_status *mine, tv_step_report *report, double *mark)
 {
+    const tv_config *config = &trainer->config;
+    if (*mine == TV_OK)
+        *mine = load_unit(trainer, unit);
+    report->times.data += lap(mark);
+    if (*mine != TV_OK && !in_lockstep(trainer))
+        return TV_OK;
+    trainer->unit_tokens = *mine == TV_OK ? config->train.unit_windows * config->model.context : 0;
     tv_unit work = describe_unit(trainer, unit);
-    TV_TRY(load_unit(trainer, unit));
-    times->data += lap(mark);
     tv_range_push(trainer->backend, "forward");
     tv_status st = tv_model_forward(&trainer->model, &work);
     if (st == TV_OK)
         st = trainer->backend->sync(NULL);
     tv_range_pop(trainer->backend);
-    times->forward += lap(mark);
-    return st;
+    report->times.forward += lap(mark);
+    return settle(trainer, st, mine);
 }
 
 // The seconds that a backward waits for votes that travel meanwhile: in host memory an exchange is done when it is asked for.
@@ -105,8 +131,10 @@ static tv_status votes_are_final(void *listener, int64_t first)
 }
 
 // In the last unit of the step each part's votes travel as soon as the part is done.
-static tv_status backward(tv_trainer *trainer, int64_t unit, tv_step_times *times, double *mark)
+static tv_status backward(tv_trainer *trainer, int64_t unit, tv_status *mine, tv_step_report *report, double *mark)
 {
+    if (*mine != TV_OK && !in_lockstep(trainer))
+        return TV_OK;
     tv_unit work = describe_unit(trainer, unit);
     exchange_watch watch = {.trainer = trainer};
     if (unit == trainer->first_unit + trainer->unit_count - 1) {
@@ -114,28 +142,33 @@ static tv_status backward(tv_trainer *trainer, int64_t unit, tv_step_times *time
         work.listener = &watch;
     }
     tv_range_push(trainer->backend, "backward");
-    tv_status st = tv_model_backward(&trainer->model, &work);
-    if (st == TV_OK)
-        st = read_unit_loss(trainer, unit);
+    tv_status st = settle(trainer, tv_model_backward(&trainer->model, &work), mine);
+    if (st == TV_OK && *mine == TV_OK)
+        *mine = read_unit_loss(trainer, unit);
     tv_range_pop(trainer->backend);
-    times->backward += lap(mark) - watch.spent;
-    times->exchange += watch.spent;
-    trainer->units_run += st == TV_OK;
+    report->times.backward += lap(mark) - watch.spent;
+    report->times.exchange += watch.spent;
+    trainer->units_run += *mine == TV_OK;
     return st;
 }
 
-// All units but the last one.
-static tv_status run_units(tv_trainer *trainer, tv_step_times *times, double *mark)
+static tv_status start_units(tv_trainer *trainer)
 {
-    int64_t last = trainer->first_unit + trainer->unit_count - 1;
     TV_TRY(tv_corpus_check(trainer->train_text));
     TV_TRY(trainer->backend->zero(trainer->batch.fault, sizeof(int32_t), NULL));
-    TV_TRY(tv_params_clear_votes(&trainer->model.params, NULL));
+    return tv_params_clear_votes(&trainer->model.params, NULL);
+}
+
+// All units but the last one.
+static tv_status run_units(tv_trainer *trainer, tv_status *mine, tv_step_report *report, double *mark)
+{
+    int64_t last = trainer->first_unit + trainer->unit_count - 1;
+    *mine = start_units(trainer);
     for (int64_t u = trainer->first_unit; u < last; u++) {
         tv_range_push(trainer->backend, "unit");
-        tv_status st = forward(trainer, u, times, mark);
+        tv_status st = forward(trainer, u, mine, report, mark);
         if (st == TV_OK)
-            st = backward(trainer, u, times, mark);
+            st = backward(trainer, u, mine, report, mark);
         tv_range_pop(trainer->backend);
         TV_TRY(st);
     }
@@ -182,6 +215,13 @@ static tv_status gather_loss(tv_trainer *trainer, tv_status mine, double *loss)
     return isnan(sum) ? tv_comm_agree(trainer->comm, mine) : TV_OK;
 }
 
+// What parts do once a step: a unit of no tokens says which.
+static tv_status tell_parts(tv_trainer *trainer)
+{
+    tv_unit work = describe_unit(trainer, trainer->first_unit);
+    return tv_model_after_step(&trainer->model, &work);
+}
+
 // From the summed votes to the decoded weights of the next step.
 static tv_status apply_votes(tv_trainer *trainer, tv_step_report *report, double *mark)
 {
@@ -199,28 +239,29 @@ static tv_status apply_votes(tv_trainer *trainer, tv_step_report *report, double
     tv_range_push(backend, "decode");
     st = tv_params_decode(&trainer->model.params, 0, NULL);
     if (st == TV_OK)
+        st = tell_parts(trainer);
+    if (st == TV_OK)
         st = backend->sync(NULL);
     tv_range_pop(backend);
     report->times.ballot += lap(mark);
     return st;
 }
 
-// The guard stands between its halves, since votes travel from there on. *mine is this rank's own verdict, before and after.
+// The guard stands between its halves, since votes travel from there on.
 static tv_status run_last_unit(tv_trainer *trainer, tv_status *mine, tv_step_report *report, double *mark)
 {
     int64_t last = trainer->first_unit + trainer->unit_count - 1;
-    if (*mine == TV_OK)
-        *mine = forward(trainer, last, &report->times, mark);
+    TV_TRY(forward(trainer, last, mine, report, mark));
     TV_TRY(guard_step(trainer, *mine, &report->flags));
     report->times.exchange += lap(mark);
-    *mine = backward(trainer, last, &report->times, mark);
-    return TV_OK;
+    return backward(trainer, last, mine, report, mark);
 }
 
 static tv_status run_step(tv_trainer *trainer, tv_step_report *report)
 {
     double mark = tv_clock_seconds();
-    tv_status mine = run_units(trainer, &report->times, &mark);
+    tv_status mine = TV_OK;
+    TV_TRY(run_units(trainer, &mine, report, &mark));
     tv_range_push(trainer->backend, "unit");
     tv_status st = run_last_unit(trainer, &mine, report, &mark);
     tv_range_pop(trainer->backend);

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "comm/guard.h"
 #include "train/schedule.h"
 
 void tv_rank_counts(int64_t units, char *text, int64_t bytes)
@@ -101,7 +100,7 @@ static tv_status open_texts(tv_trainer *trainer)
     return TV_OK;
 }
 
-static tv_status open_model(tv_trainer *trainer)
+static tv_status open_model(tv_trainer *trainer, int expert_ranks)
 {
     const tv_config *config = &trainer->config;
     int64_t limit = config->train.units * config->vote.levels;
@@ -112,51 +111,57 @@ static tv_status open_model(tv_trainer *trainer)
         .sharded = config->vote.exchange == TV_EXCHANGE_SHARDED,
         .training = 1,
         .vote_bits = limit <= 127 ? 8 : 16,
+        .expert_ranks = expert_ranks,
     };
     TV_TRY(tv_model_create(&trainer->model, config));
     TV_TRY(tv_model_plan(&trainer->model, &layout, config->train.unit_windows * config->model.context));
     TV_TRY(
         tv_params_initialise(&trainer->model.params, (uint32_t)config->train.seed, tv_schedule_threshold(config, 0)));
     TV_TRY(tv_params_decode(&trainer->model.params, 1, NULL));
-    TV_TRY(tv_ballot_box_open(&trainer->box, &trainer->model.params, trainer->comm, config));
     return tv_batch_open(&trainer->batch, trainer->backend, config->train.unit_windows, config->model.context);
 }
 
-// Ranks that sum their votes in other forms or buckets would wait for each other for ever.
-static tv_hash128 hash_for_guard(const tv_trainer *trainer)
+// Ranks that sum their votes in other forms or buckets, or over other replicas, would wait for each other for ever.
+static tv_hash128 hash_for_guard(const tv_trainer *trainer, int expert_ranks)
 {
     const tv_config_vote *vote = &trainer->config.vote;
-    const uint64_t all[4] = {trainer->config_hash.low, trainer->config_hash.high, (uint64_t)vote->exchange,
-                             (uint64_t)vote->bucket_bytes};
+    const uint64_t all[5] = {trainer->config_hash.low, trainer->config_hash.high, (uint64_t)vote->exchange,
+                             (uint64_t)vote->bucket_bytes, (uint64_t)expert_ranks};
     return tv_hash_bytes(all, sizeof all);
 }
 
-static tv_status open_local(tv_trainer *trainer)
+static tv_status open_local(tv_trainer *trainer, int *expert_ranks)
 {
     int64_t ranks = tv_comm_size(trainer->comm), units = trainer->config.train.units;
     TV_TRY(tv_rank_check(units, ranks));
+    TV_TRY(tv_config_expert_ranks(&trainer->config, (int)ranks, expert_ranks));
     trainer->unit_count = units / ranks;
     trainer->first_unit = tv_comm_rank(trainer->comm) * trainer->unit_count;
     trainer->unit_loss = calloc((size_t)units, sizeof(double));
     if (!trainer->unit_loss)
         return TV_FAIL(TV_MEMORY, "no memory for the losses of %lld units", (long long)units);
     TV_TRY(tv_config_hash(&trainer->config, &trainer->config_hash));
-    trainer->guard_hash = hash_for_guard(trainer);
+    trainer->guard_hash = hash_for_guard(trainer, *expert_ranks);
     TV_TRY(open_texts(trainer));
-    return open_model(trainer);
+    return open_model(trainer, *expert_ranks);
 }
 
 tv_status tv_trainer_open(tv_trainer *trainer, const tv_config *config, tv_comm *comm, const tv_backend *backend)
 {
+    int expert_ranks = 1;
     *trainer = (tv_trainer){.config = *config, .comm = comm, .backend = backend};
-    TV_TRY(tv_comm_agree(comm, open_local(trainer)));
-    return tv_comm_device_open(comm, backend->host_memory);
+    TV_TRY(tv_comm_agree(comm, open_local(trainer, &expert_ranks)));
+    TV_TRY(tv_comm_device_open(comm, backend->host_memory));
+    TV_TRY(tv_places_open(&trainer->places, comm, expert_ranks));
+    return tv_comm_agree(comm,
+                         tv_ballot_box_open(&trainer->box, &trainer->model.params, &trainer->places, &trainer->config));
 }
 
 void tv_trainer_close(tv_trainer *trainer)
 {
     tv_batch_close(&trainer->batch, trainer->backend);
     tv_ballot_box_close(&trainer->box);
+    tv_places_close(&trainer->places);
     tv_model_free(&trainer->model);
     tv_corpus_close(trainer->train_text);
     tv_corpus_close(trainer->valid_text);
@@ -190,36 +195,5 @@ done:
     free(sums);
     free(arrays);
     free(staging);
-    return st;
-}
-
-// T and E of one tensor, all rows, hashed where they lie.
-static tv_status hash_tensor(const tv_trainer *trainer, const tv_param *p, tv_hash128 *hash)
-{
-    tv_row_hash_args args = {
-        .rows = p->spec.rows, .row_bytes = (size_t)tv_row_bytes(p->spec.cols), .data = p->T, .sum = hash};
-    TV_TRY(trainer->backend->row_hash(&args, NULL));
-    args.row_bytes = (size_t)tv_row_groups(p->spec.cols, p->group);
-    args.data = p->E;
-    return trainer->backend->row_hash(&args, NULL);
-}
-
-tv_status tv_trainer_check_replicas(tv_trainer *trainer)
-{
-    tv_params *params = &trainer->model.params;
-    tv_status st = tv_params_validate(params, NULL);
-    tv_hash128 *hashes = calloc((size_t)params->count, sizeof *hashes);
-    const char **names = calloc((size_t)params->count, sizeof *names);
-    if (!hashes || !names)
-        st = TV_FAIL(TV_MEMORY, "no memory for the hashes of %lld tensors", (long long)params->count);
-    for (int64_t i = 0; st == TV_OK && i < params->count; i++) {
-        names[i] = params->items[i].spec.name;
-        st = hash_tensor(trainer, &params->items[i], &hashes[i]);
-    }
-    st = tv_comm_agree(trainer->comm, st);
-    if (st == TV_OK)
-        st = tv_guard_compare(trainer->comm, names, hashes, params->count);
-    free(hashes);
-    free(names);
     return st;
 }

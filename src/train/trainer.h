@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "model/model.h"
 #include "train/ballot.h"
+#include "train/places.h"
 
 // Seconds spent, this rank.
 typedef struct tv_step_times {
@@ -47,6 +48,7 @@ typedef struct tv_trainer {
     tv_corpus *train_text; // training windows, and the held-out end when data.valid is empty
     tv_corpus *valid_text; // data.valid, or NULL
     tv_model model;
+    tv_places places;
     tv_ballot_box box;
     tv_batch batch;
     double *unit_loss; // [U]
@@ -55,6 +57,7 @@ typedef struct tv_trainer {
     int64_t step;          // steps done
     int64_t bytes_seen;
     int64_t first_unit, unit_count; // this rank's units of every step
+    int64_t unit_tokens;            // of the unit whose forward was the last
     int64_t units_run;              // since the start of the process
 } tv_trainer;
 
@@ -69,7 +72,8 @@ tv_status tv_trainer_step(tv_trainer *trainer, uint64_t flags, tv_step_report *r
 
 // Collective. Digest of the whole state.
 tv_status tv_trainer_digest(tv_trainer *trainer, tv_hash128 *digest);
-// Collective. Compares the hashes of all replicated tensors over the ranks and checks trits and exponents.
+// Collective. Compares the hashes of all replicated tensors and side state over the ranks, those of experts over their
+// replicas, and checks trits and exponents.
 tv_status tv_trainer_check_replicas(tv_trainer *trainer);
 
 // Local. Batch buffers for `windows` windows of `context` tokens.
