@@ -371,6 +371,7 @@ typedef struct tv_ballot_e_args {
 } tv_ballot_e_args;
 
 #include "kernels/ops_moe.h"
+#include "kernels/ops_vq.h"
 
 // ---- backend ---------------------------------------------------------------------------------------------------------------
 
@@ -443,6 +444,23 @@ typedef struct tv_backend {
     tv_status (*moe_activate_backward)(const tv_moe_activate_backward_args *, void *stream);
     tv_status (*moe_combine)(const tv_moe_combine_args *, void *stream);
     tv_status (*moe_combine_backward)(const tv_moe_combine_backward_args *, void *stream);
+    tv_status (*vq_init)(const tv_vq_init_args *, void *stream);
+    tv_status (*vq_probes)(const tv_vq_probes_args *, void *stream);
+    tv_status (*vq_send)(const tv_vq_send_args *, void *stream);
+    tv_status (*vq_plan)(const tv_vq_plan_args *, void *stream);
+    tv_status (*vq_search)(const tv_vq_search_args *, void *stream);
+    tv_status (*vq_best)(const tv_vq_best_args *, void *stream);
+    tv_status (*vq_answer)(const tv_vq_answer_args *, void *stream);
+    tv_status (*vq_answer_unpack)(const tv_vq_answer_unpack_args *, void *stream);
+    tv_status (*vq_rows)(const tv_vq_rows_args *, void *stream);
+    tv_status (*vq_gradient)(const tv_vq_gradient_args *, void *stream);
+    tv_status (*vq_group)(const tv_vq_group_args *, void *stream);
+    tv_status (*vq_votes)(const tv_vq_votes_args *, void *stream);
+    tv_status (*vq_votes_rows)(const tv_vq_votes_rows_args *, void *stream);
+    tv_status (*vq_ballot)(const tv_vq_ballot_args *, void *stream);
+    tv_status (*vq_farthest)(const tv_vq_farthest_args *, void *stream);
+    tv_status (*vq_restart)(const tv_vq_restart_args *, void *stream);
+    tv_status (*vq_usage)(const tv_vq_usage_args *, void *stream);
 } tv_backend;
 
 // Spans of time for a profiler, nested; each push has its pop, also after a failure. Nothing where no profiler can listen.
