@@ -4,27 +4,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "comm/comm.h"
+#include "base/clock.h"
 #include "model/linear.h"
+#include "model/moe_balance.h"
 #include "model/moe_buffers.h"
 #include "model/norm.h"
 
 enum { QUERY_WIDTH = 64, LOGIT_EXPONENT = -3 }; // logits are products / sqrt(64)
 
+// Seconds of this rank, measured only when the unit asks.
+typedef struct moe_seconds {
+    double dispatch, experts, combine;
+} moe_seconds;
+
 typedef struct moe_part {
     tv_part base;
     int64_t width, inner; // D, F
-    int balance, qmax;    // qmax: (3^digits - 1) / 2
+    int qmax;             // qmax: (3^digits - 1) / 2
     tv_norm norm;
     tv_linear query, centroid, down;
-    int64_t experts, bias;    // tensor, side state
+    int64_t experts;          // tensor
     tv_operand input, z, sum; // norm(x) [M, D], query [M, 64], gated sum of h [M, F]
     tv_moe_rows rows;
     tv_moe_buffers buffers;
     tv_pool *pool, own_pool; // shared by all parts: the first one's own
-    int64_t *counts;         // [n_e] backend memory: tokens of each expert since the last step
-    int64_t *host_counts;    // [n_e] of the last step, all ranks
-    int16_t *host_bias;      // [n_e]
+    tv_moe_balance balance;
+    moe_seconds seconds, told; // since the last step; of the last step
     tv_linear_work work;
     float *normed;             // [M, D] norm(x), or its gradient
     float *query_out, *logits; // [M, 64], [M, n_e], or their gradients
@@ -40,7 +45,8 @@ static tv_status moe_declare(tv_part *base, tv_params *params, const tv_config *
     int64_t experts = config->moe.experts;
     tv_scale_type type = (tv_scale_type)config->model.scale_type;
     tv_moe_rows_init(&part->rows, config);
-    part->balance = (int)config->moe.balance;
+    part->balance.experts = experts;
+    part->balance.moves = (int)config->moe.balance;
     part->qmax = 1;
     for (int64_t d = 1; d < config->moe.wire_digits; d++)
         part->qmax = 3 * part->qmax + 1;
@@ -56,23 +62,7 @@ static tv_status moe_declare(tv_part *base, tv_params *params, const tv_config *
     TV_TRY(tv_part_declare(base, params, "centroid", &centroid, &part->centroid.param));
     TV_TRY(tv_part_declare(base, params, "experts", &stack, &part->experts));
     TV_TRY(tv_part_declare(base, params, "down", &down, &part->down.param));
-    return tv_part_declare_side(base, params, "bias", &bias, &part->bias);
-}
-
-static tv_status plan_balance(moe_part *part, tv_plan *plan)
-{
-    size_t experts = (size_t)part->rows.experts;
-    part->counts = NULL;
-    if (!plan->training)
-        return TV_OK;
-    part->counts = tv_arena_take(&plan->saved, part->rows.experts, sizeof *part->counts);
-    if (part->host_counts == NULL)
-        part->host_counts = calloc(experts, sizeof *part->host_counts);
-    if (part->host_bias == NULL)
-        part->host_bias = calloc(experts, sizeof *part->host_bias);
-    return part->host_counts != NULL && part->host_bias != NULL
-               ? TV_OK
-               : TV_FAIL(TV_MEMORY, "no memory for the counts of %zu experts", experts);
+    return tv_part_declare_side(base, params, "bias", &bias, &part->balance.side);
 }
 
 static tv_status moe_plan(tv_part *base, tv_plan *plan)
@@ -82,7 +72,7 @@ static tv_status moe_plan(tv_part *base, tv_plan *plan)
     int64_t widest = width > inner ? width : inner;
     int64_t outputs = widest > experts ? widest : experts;
     tv_arena *scratch = &plan->scratch;
-    TV_TRY(plan_balance(part, plan));
+    TV_TRY(tv_moe_balance_plan(&part->balance, plan));
     TV_TRY(tv_moe_rows_plan(&part->rows, plan));
     tv_linear_work_plan(&part->work, plan, widest > QUERY_WIDTH ? widest : QUERY_WIDTH,
                         outputs > QUERY_WIDTH ? outputs : QUERY_WIDTH, 0);
@@ -110,6 +100,19 @@ static tv_status moe_plan(tv_part *base, tv_plan *plan)
     return TV_OK;
 }
 
+// Adds the time since *mark to *seconds, when the unit asks for it.
+static tv_status lap(const tv_unit *unit, double *mark, double *seconds)
+{
+    if (!unit->timed)
+        return TV_OK;
+    TV_TRY(unit->backend->sync(unit->stream));
+    double now = tv_clock_seconds();
+    if (seconds != NULL)
+        *seconds += now - *mark;
+    *mark = now;
+    return TV_OK;
+}
+
 // Float rows to digits with one scale.
 static tv_status to_digits(const moe_part *part, tv_unit *unit, tv_quantize_rows_args args)
 {
@@ -128,10 +131,10 @@ static tv_status route(moe_part *part, tv_unit *unit)
                               .experts = part->rows.experts,
                               .slots = (int)part->rows.slots,
                               .logits = part->logits,
-                              .bias = unit->params->sides[part->bias].data,
+                              .bias = unit->params->sides[part->balance.side].data,
                               .expert = part->rows.expert,
                               .gate = part->rows.gate,
-                              .counts = unit->training ? part->counts : NULL,
+                              .counts = unit->training ? part->balance.counts : NULL,
                               .fault = unit->fault};
     return unit->backend->moe_route(&args, unit->stream);
 }
@@ -187,9 +190,11 @@ static tv_status combine(moe_part *part, tv_unit *unit)
 static tv_status moe_forward(tv_part *base, tv_unit *unit, float *x)
 {
     moe_part *part = (moe_part *)base;
+    double mark = 0;
     TV_TRY(tv_norm_forward(unit, &part->norm, unit->tokens, x, part->normed));
     TV_TRY(tv_operand_quantize(unit, &part->input, part->normed));
     TV_TRY(route(part, unit));
+    TV_TRY(lap(unit, &mark, NULL));
     TV_TRY(tv_moe_rows_plan_unit(&part->rows, unit, base->name));
     if (part->rows.ranks > 1)
         TV_TRY(tv_moe_buffers_forward(&part->buffers, &part->rows, part->pool, unit->training));
@@ -201,15 +206,19 @@ static tv_status moe_forward(tv_part *base, tv_unit *unit, float *x)
                                              .scale = part->token.scale}));
     tv_moe_send send = {.cols = part->width, .from = part->token, .to = part->buffers.x};
     TV_TRY(tv_moe_rows_send(&part->rows, unit, &send));
+    TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
     TV_TRY(run_experts(part, unit));
+    TV_TRY(lap(unit, &mark, &part->seconds.experts));
     TV_TRY(tv_moe_rows_return(&part->rows, unit, part->inner, part->buffers.made, &part->buffers.h));
+    TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
     TV_TRY(combine(part, unit));
+    TV_TRY(lap(unit, &mark, &part->seconds.combine));
     TV_TRY(tv_operand_quantize(unit, &part->sum, part->h));
     return tv_linear_forward(unit, &part->down, &part->sum, x, 1);
 }
 
-// The gradient of each row of h, from that of the gated sum, to its expert; the gates' gradients stay here.
-static tv_status send_gradient(moe_part *part, tv_unit *unit)
+// The gradient of the gated sum becomes that of the gates.
+static tv_status combine_backward(moe_part *part, tv_unit *unit)
 {
     tv_moe_combine_backward_args args = {.tokens = unit->tokens,
                                          .cols = part->inner,
@@ -219,7 +228,12 @@ static tv_status send_gradient(moe_part *part, tv_unit *unit)
                                          .scale = part->buffers.h.scale,
                                          .dy = part->h,
                                          .grad = part->gate_grad};
-    TV_TRY(unit->backend->moe_combine_backward(&args, unit->stream));
+    return unit->backend->moe_combine_backward(&args, unit->stream);
+}
+
+// The gradient of each row of h, gate times that of the sum, to its expert.
+static tv_status send_gradient(moe_part *part, tv_unit *unit)
+{
     TV_TRY(to_digits(
         part, unit,
         (tv_quantize_rows_args){
@@ -259,7 +273,7 @@ static tv_status vote_experts(moe_part *part, tv_unit *unit)
     return unit->backend->moe_vote(&vote, unit->stream);
 }
 
-// Votes of the experts here, and the gradient of norm(x) back to the tokens' homes.
+// Votes of the experts here, and the gradient of each row of xn.
 static tv_status experts_backward(moe_part *part, tv_unit *unit)
 {
     tv_moe_buffers *b = &part->buffers;
@@ -288,11 +302,10 @@ static tv_status experts_backward(moe_part *part, tv_unit *unit)
     product.b = unit->params->items[part->experts].w8t;
     product.y = b->dx;
     TV_TRY(unit->backend->moe_gemm(&product, unit->stream));
-    TV_TRY(
-        to_digits(part, unit,
-                  (tv_quantize_rows_args){
-                      .rows = part->rows.rows, .cols = part->width, .x = b->dx, .q = b->dx8.q, .scale = b->dx8.scale}));
-    return tv_moe_rows_return(&part->rows, unit, part->width, b->dx8, &b->home_dx8);
+    return to_digits(
+        part, unit,
+        (tv_quantize_rows_args){
+            .rows = part->rows.rows, .cols = part->width, .x = b->dx, .q = b->dx8.q, .scale = b->dx8.scale});
 }
 
 // Through gates, centroids and query into `normed`, the gradient of norm(x).
@@ -316,59 +329,61 @@ static tv_status route_backward(moe_part *part, tv_unit *unit)
     return tv_linear_backward(unit, &part->query, &query);
 }
 
+// What the experts of a token give back is added to `normed`, in slot order.
+static tv_status add_slots(moe_part *part, tv_unit *unit)
+{
+    tv_moe_combine_args args = {.tokens = unit->tokens,
+                                .cols = part->width,
+                                .slots = (int)part->rows.slots,
+                                .accumulate = 1,
+                                .place = part->rows.wanted,
+                                .q = part->buffers.home_dx8.q,
+                                .scale = part->buffers.home_dx8.scale,
+                                .y = part->normed};
+    return unit->backend->moe_combine(&args, unit->stream);
+}
+
 static tv_status moe_backward(tv_part *base, tv_unit *unit, float *dx)
 {
     moe_part *part = (moe_part *)base;
+    double mark = 0;
     if (part->rows.ranks > 1)
         TV_TRY(tv_moe_buffers_backward(&part->buffers, &part->rows, part->pool));
     TV_TRY(tv_operand_transpose(unit, &part->sum));
     tv_linear_backward_args down = {.operand = &part->sum, .work = &part->work, .g = dx, .dx = part->h};
     TV_TRY(tv_linear_backward(unit, &part->down, &down));
+    TV_TRY(lap(unit, &mark, NULL));
+    TV_TRY(combine_backward(part, unit));
+    TV_TRY(lap(unit, &mark, &part->seconds.combine));
     TV_TRY(send_gradient(part, unit));
+    TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
     TV_TRY(experts_backward(part, unit));
+    TV_TRY(lap(unit, &mark, &part->seconds.experts));
+    TV_TRY(tv_moe_rows_return(&part->rows, unit, part->width, part->buffers.dx8, &part->buffers.home_dx8));
+    TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
     TV_TRY(route_backward(part, unit));
-    tv_moe_combine_args slots = {.tokens = unit->tokens,
-                                 .cols = part->width,
-                                 .slots = (int)part->rows.slots,
-                                 .accumulate = 1,
-                                 .place = part->rows.wanted,
-                                 .q = part->buffers.home_dx8.q,
-                                 .scale = part->buffers.home_dx8.scale,
-                                 .y = part->normed};
-    TV_TRY(unit->backend->moe_combine(&slots, unit->stream));
+    TV_TRY(add_slots(part, unit));
     tv_norm_gradient norm = {.rows = unit->tokens, .dy = part->normed, .dx = dx, .accumulate = 1};
     return tv_norm_backward(unit, &part->norm, &norm);
-}
-
-// One step of each bias towards equal counts: up below the mean, down above it.
-static void move_bias(moe_part *part)
-{
-    int64_t experts = part->rows.experts, total = 0;
-    for (int64_t e = 0; e < experts; e++)
-        total += part->host_counts[e];
-    for (int64_t e = 0; e < experts; e++) {
-        int64_t share = part->host_counts[e] * experts;
-        int bias = part->host_bias[e] + (share < total) - (share > total);
-        part->host_bias[e] = (int16_t)(bias > INT16_MAX ? INT16_MAX : bias < INT16_MIN ? INT16_MIN : bias);
-    }
 }
 
 static tv_status moe_after_step(tv_part *base, tv_unit *unit)
 {
     moe_part *part = (moe_part *)base;
-    const tv_backend *backend = unit->backend;
-    size_t count_bytes = (size_t)part->rows.experts * sizeof *part->host_counts;
-    size_t bias_bytes = (size_t)part->rows.experts * sizeof *part->host_bias;
-    void *bias = unit->params->sides[part->bias].data;
-    TV_TRY(backend->copy(part->host_counts, part->counts, count_bytes, TV_COPY_TO_HOST, unit->stream));
-    TV_TRY(backend->zero(part->counts, count_bytes, unit->stream));
-    if (unit->comm != NULL)
-        TV_TRY(tv_comm_sum_i64(unit->comm, part->host_counts, part->rows.experts, TV_WIRE_OTHER));
-    if (!part->balance)
-        return TV_OK;
-    TV_TRY(backend->copy(part->host_bias, bias, bias_bytes, TV_COPY_TO_HOST, unit->stream));
-    move_bias(part);
-    return backend->copy(bias, part->host_bias, bias_bytes, TV_COPY_TO_DEVICE, unit->stream);
+    part->told = part->seconds;
+    part->seconds = (moe_seconds){0};
+    return tv_moe_balance_step(&part->balance, &part->rows, unit);
+}
+
+static void moe_tell(const tv_part *base, tv_figures *figures)
+{
+    const moe_part *part = (const moe_part *)base;
+    tv_moe_balance_tell(&part->balance, figures);
+    if (part->told.dispatch + part->told.experts + part->told.combine == 0)
+        return;
+    tv_figures_add(figures, "dispatch_seconds", part->told.dispatch);
+    tv_figures_add(figures, "experts_seconds", part->told.experts);
+    tv_figures_add(figures, "combine_seconds", part->told.combine);
 }
 
 static void moe_free(tv_part *base)
@@ -377,8 +392,7 @@ static void moe_free(tv_part *base)
     tv_pool_free(&part->buffers.saved);
     tv_pool_free(&part->own_pool);
     tv_moe_rows_free(&part->rows);
-    free(part->host_counts);
-    free(part->host_bias);
+    tv_moe_balance_free(&part->balance);
     free(part);
 }
 
@@ -388,6 +402,7 @@ static const tv_part_ops moe_ops = {.kind = "moe",
                                     .forward = moe_forward,
                                     .backward = moe_backward,
                                     .after_step = moe_after_step,
+                                    .tell = moe_tell,
                                     .free = moe_free};
 
 tv_status tv_moe_create(int64_t block, tv_part **out)

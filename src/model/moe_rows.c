@@ -114,8 +114,11 @@ static tv_status exchange_counts(tv_moe_rows *rows, tv_unit *unit, const char *l
     memset(rows->host_segments, 0, segment_bytes);
     if (unit->tokens > 0)
         TV_TRY(backend->copy(rows->host_segments, rows->home, segment_bytes, TV_COPY_TO_HOST, unit->stream));
-    for (int64_t e = 0; e < rows->experts; e++)
+    for (int64_t e = 0; e < rows->experts; e++) {
         rows->sent[e] = rows->host_segments[e].rows;
+        if (unit->training && e / (rows->experts / rows->ranks) != rows->place)
+            rows->off_rank += rows->sent[e];
+    }
     for (int p = 0; p < rows->ranks; p++)
         rows->expected_units[p] = (int32_t)((int64_t)unit->index + (p - rows->place) * rows->units_a_rank);
     tv_row_counts counts = {.experts = rows->experts / rows->ranks,
@@ -145,6 +148,7 @@ tv_status tv_moe_rows_plan_unit(tv_moe_rows *rows, tv_unit *unit, const char *la
                              .segments = rows->home,
                              .fault = unit->fault};
     TV_TRY(unit->backend->moe_plan(&args, unit->stream));
+    rows->pairs += unit->training ? unit->tokens * rows->slots : 0;
     rows->home_rows = unit->tokens * (dense ? rows->experts : rows->slots);
     if (rows->ranks > 1)
         return exchange_counts(rows, unit, layer);
@@ -180,7 +184,7 @@ static tv_status travel(tv_moe_rows *rows, tv_unit *unit, int64_t cols, int back
             rows->sent_bytes[p] += sent[p * local + e] * row_bytes;
             rows->received_bytes[p] += received[p * local + e] * row_bytes;
         }
-        rows->travelled += p == rows->place ? 0 : rows->sent_bytes[p] / row_bytes;
+        rows->wire_bytes += p == rows->place ? 0 : rows->sent_bytes[p];
     }
     tv_all_to_all args = {
         .send = rows->out, .send_bytes = rows->sent_bytes, .recv = rows->in, .recv_bytes = rows->received_bytes};
