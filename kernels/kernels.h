@@ -23,6 +23,7 @@
 
 #include "base/hash.h"
 #include "base/status.h"
+#include "kernels/ops_fused.h"
 
 // ---- packed trits and weights ------------------------------------------------------------------------------------------
 
@@ -423,6 +424,13 @@ typedef struct tv_backend {
     tv_status (*attention_backward)(const tv_attention_backward_args *, void *stream);
     tv_status (*gate)(const tv_gate_args *, void *stream);
     tv_status (*gate_backward)(const tv_gate_backward_args *, void *stream);
+    tv_status (*norm_quantize)(const tv_norm_quantize_args *, void *stream);
+    tv_status (*heads)(const tv_heads_args *, void *stream);
+    tv_status (*heads_backward)(const tv_heads_backward_args *, void *stream);
+    tv_status (*gate_quantize)(const tv_gate_quantize_args *, void *stream);
+    tv_status (*quantize_both)(const tv_quantize_both_args *, void *stream);
+    tv_status (*gate_backward_both)(const tv_gate_backward_both_args *, void *stream);
+    tv_status (*trigram_quantize)(const tv_trigram_quantize_args *, void *stream);
     tv_status (*xent)(const tv_xent_args *, void *stream);
     tv_status (*row_sum)(const tv_row_sum_args *, void *stream);
     tv_status (*add)(const tv_add_args *, void *stream);

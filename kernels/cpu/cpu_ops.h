@@ -27,6 +27,13 @@
     X(attention_backward, tv_attention_backward_args)                                                                  \
     X(gate, tv_gate_args)                                                                                              \
     X(gate_backward, tv_gate_backward_args)                                                                            \
+    X(norm_quantize, tv_norm_quantize_args)                                                                            \
+    X(heads, tv_heads_args)                                                                                            \
+    X(heads_backward, tv_heads_backward_args)                                                                          \
+    X(gate_quantize, tv_gate_quantize_args)                                                                            \
+    X(quantize_both, tv_quantize_both_args)                                                                            \
+    X(gate_backward_both, tv_gate_backward_both_args)                                                                  \
+    X(trigram_quantize, tv_trigram_quantize_args)                                                                      \
     X(xent, tv_xent_args)                                                                                              \
     X(row_sum, tv_row_sum_args)                                                                                        \
     X(add, tv_add_args)                                                                                                \

@@ -16,9 +16,9 @@ typedef struct ffn_part {
     int8_t *gu_q;            // [2M, F] gate and up of a token, one scale each; NULL when planned for evaluation
     float *gu_scale;         // [2M]
     tv_linear_work work;
-    float *normed; // [M, D] norm(x), or its gradient
-    float *gu;     // [M, 2F] gate and up, or their gradient
-    float *h;      // [M, F], or its gradient
+    float *gu;     // [M, 2F] gate and up; backward: their gradient, where the backend wants room for it
+    float *dh;     // [M, F] gradient of h
+    float *normed; // [M, D] gradient of norm(x)
 } ffn_part;
 
 static tv_status ffn_declare(tv_part *base, tv_params *params, const tv_config *config)
@@ -46,38 +46,28 @@ static tv_status ffn_plan(tv_part *base, tv_plan *plan)
     if (plan->training) {
         part->gu_q = tv_arena_take(&plan->saved, 2 * tokens * hidden, 1);
         part->gu_scale = tv_arena_take(&plan->saved, 2 * tokens, sizeof(float));
+        part->dh = tv_arena_take(&plan->scratch, tokens * hidden, sizeof(float));
+        part->normed = tv_arena_take(&plan->scratch, tokens * width, sizeof(float));
     }
-    part->normed = tv_arena_take(&plan->scratch, tokens * width, sizeof(float));
     part->gu = tv_arena_take(&plan->scratch, tokens * 2 * hidden, sizeof(float));
-    part->h = tv_arena_take(&plan->scratch, tokens * hidden, sizeof(float));
     return TV_OK;
-}
-
-// Gate and up of a token are two rows, so that a wide gate does not coarsen the up part.
-static tv_status save_gate_up(ffn_part *part, tv_unit *unit)
-{
-    tv_quantize_rows_args args = {.rows = 2 * unit->tokens,
-                                  .cols = part->hidden,
-                                  .qmax = 127,
-                                  .x = part->gu,
-                                  .q = part->gu_q,
-                                  .scale = part->gu_scale,
-                                  .fault = unit->fault};
-    return unit->backend->quantize_rows(&args, unit->stream);
 }
 
 static tv_status ffn_forward(tv_part *base, tv_unit *unit, float *x)
 {
     ffn_part *part = (ffn_part *)base;
-    TV_TRY(tv_norm_forward(unit, &part->norm, unit->tokens, x, part->normed));
-    TV_TRY(tv_operand_quantize(unit, &part->input, part->normed));
+    TV_TRY(tv_norm_quantize(unit, &part->norm, x, &part->input));
     TV_TRY(tv_linear_forward(unit, &part->gate_up, &part->input, part->gu, 0));
-    if (unit->training) {
-        TV_TRY(save_gate_up(part, unit));
-    }
-    tv_gate_args gate = {.tokens = unit->tokens, .width = part->hidden, .gu = part->gu, .h = part->h};
-    TV_TRY(unit->backend->gate(&gate, unit->stream));
-    TV_TRY(tv_operand_quantize(unit, &part->inner, part->h));
+    // Gate and up of a token are saved as two rows, so that a wide gate does not coarsen the up part.
+    tv_gate_quantize_args gate = {.tokens = unit->tokens,
+                                  .width = part->hidden,
+                                  .gu = part->gu,
+                                  .saved_q = unit->training ? part->gu_q : NULL,
+                                  .saved_scale = part->gu_scale,
+                                  .q = part->inner.q,
+                                  .scale = part->inner.scale,
+                                  .fault = unit->fault};
+    TV_TRY(unit->backend->gate_quantize(&gate, unit->stream));
     return tv_linear_forward(unit, &part->down, &part->inner, x, 1);
 }
 
@@ -85,17 +75,22 @@ static tv_status ffn_backward(tv_part *base, tv_unit *unit, float *dx)
 {
     ffn_part *part = (ffn_part *)base;
     TV_TRY(tv_operand_transpose(unit, &part->inner));
-    tv_linear_backward_args down = {.operand = &part->inner, .work = &part->work, .g = dx, .dx = part->h};
+    tv_linear_backward_args down = {.operand = &part->inner, .work = &part->work, .g = dx, .dx = part->dh};
     TV_TRY(tv_linear_backward(unit, &part->down, &down));
-    tv_gate_backward_args gate = {.tokens = unit->tokens,
-                                  .width = part->hidden,
-                                  .saved_q = part->gu_q,
-                                  .saved_scale = part->gu_scale,
-                                  .dh = part->h,
-                                  .dgu = part->gu};
-    TV_TRY(unit->backend->gate_backward(&gate, unit->stream));
+    tv_gate_backward_both_args gate = {.tokens = unit->tokens,
+                                       .width = part->hidden,
+                                       .saved_q = part->gu_q,
+                                       .saved_scale = part->gu_scale,
+                                       .dh = part->dh,
+                                       .dgu = part->gu,
+                                       .q = part->work.g,
+                                       .scale = part->work.g_scale,
+                                       .qt = part->work.gt,
+                                       .sumsq = part->work.g_sumsq,
+                                       .fault = unit->fault};
+    TV_TRY(unit->backend->gate_backward_both(&gate, unit->stream));
     TV_TRY(tv_operand_transpose(unit, &part->input));
-    tv_linear_backward_args up = {.operand = &part->input, .work = &part->work, .g = part->gu, .dx = part->normed};
+    tv_linear_backward_args up = {.operand = &part->input, .work = &part->work, .dx = part->normed};
     TV_TRY(tv_linear_backward(unit, &part->gate_up, &up));
     tv_norm_gradient norm = {.rows = unit->tokens, .dy = part->normed, .dx = dx, .accumulate = 1};
     return tv_norm_backward(unit, &part->norm, &norm);
