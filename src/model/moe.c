@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "model/linear.h"
+#include "model/gated.h"
 #include "model/moe_balance.h"
 #include "model/moe_buffers.h"
 #include "model/norm.h"
@@ -23,6 +23,7 @@ typedef struct moe_part {
     int qmax;             // qmax: (3^digits - 1) / 2
     tv_norm norm;
     tv_linear query, centroid, down;
+    tv_gated shared;          // hidden 0: there is none
     int64_t experts;          // tensor
     tv_operand input, z, sum; // norm(x) [M, D], query [M, 64], gated sum of h [M, F]
     tv_moe_rows rows;
@@ -62,20 +63,34 @@ static tv_status moe_declare(tv_part *base, tv_params *params, const tv_config *
     TV_TRY(tv_part_declare(base, params, "centroid", &centroid, &part->centroid.param));
     TV_TRY(tv_part_declare(base, params, "experts", &stack, &part->experts));
     TV_TRY(tv_part_declare(base, params, "down", &down, &part->down.param));
+    part->shared.hidden = config->moe.shared;
+    if (part->shared.hidden > 0)
+        TV_TRY(tv_gated_declare(&part->shared, base, params, "shared_", config));
     return tv_part_declare_side(base, params, "bias", &bias, &part->balance.side);
+}
+
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// Buffers of the layers' backward products, for the widest of them.
+static void plan_work(moe_part *part, tv_plan *plan)
+{
+    int64_t inputs, outputs;
+    tv_gated_widths(&part->shared, part->width, &inputs, &outputs);
+    inputs = larger(larger(inputs, part->inner), QUERY_WIDTH);
+    outputs = larger(larger(outputs, part->rows.experts), QUERY_WIDTH);
+    tv_linear_work_plan(&part->work, plan, inputs, outputs, 0);
+    if (part->shared.hidden > 0)
+        tv_gated_plan(&part->shared, plan, &part->work);
 }
 
 static tv_status moe_plan(tv_part *base, tv_plan *plan)
 {
     moe_part *part = (moe_part *)base;
     int64_t tokens = plan->tokens, width = part->width, inner = part->inner, experts = part->rows.experts;
-    int64_t widest = width > inner ? width : inner;
-    int64_t outputs = widest > experts ? widest : experts;
     tv_arena *scratch = &plan->scratch;
     TV_TRY(tv_moe_balance_plan(&part->balance, plan));
     TV_TRY(tv_moe_rows_plan(&part->rows, plan));
-    tv_linear_work_plan(&part->work, plan, widest > QUERY_WIDTH ? widest : QUERY_WIDTH,
-                        outputs > QUERY_WIDTH ? outputs : QUERY_WIDTH, 0);
+    plan_work(part, plan);
     tv_norm_plan(&part->norm, plan, 1);
     tv_operand_plan(&part->input, plan, width, &part->work);
     tv_operand_plan(&part->z, plan, QUERY_WIDTH, &part->work);
@@ -85,7 +100,7 @@ static tv_status moe_plan(tv_part *base, tv_plan *plan)
     part->logits = tv_arena_take(scratch, tokens * experts, sizeof(float));
     part->h = tv_arena_take(scratch, tokens * inner, sizeof(float));
     part->gate_grad = tv_arena_take(scratch, tokens * part->rows.slots, sizeof(float));
-    part->token.q = tv_arena_take(scratch, tokens * widest, 1);
+    part->token.q = tv_arena_take(scratch, tokens * larger(width, inner), 1);
     part->token.scale = tv_arena_take(scratch, tokens, sizeof(float));
     part->buffers.width = width;
     part->buffers.inner = inner;
@@ -214,7 +229,8 @@ static tv_status moe_forward(tv_part *base, tv_unit *unit, float *x)
     TV_TRY(combine(part, unit));
     TV_TRY(lap(unit, &mark, &part->seconds.combine));
     TV_TRY(tv_operand_quantize(unit, &part->sum, part->h));
-    return tv_linear_forward(unit, &part->down, &part->sum, x, 1);
+    TV_TRY(tv_linear_forward(unit, &part->down, &part->sum, x, 1));
+    return part->shared.hidden > 0 ? tv_gated_forward(unit, &part->shared, &part->input, x) : TV_OK;
 }
 
 // The gradient of the gated sum becomes that of the gates.
@@ -308,9 +324,10 @@ static tv_status experts_backward(moe_part *part, tv_unit *unit)
             .rows = part->rows.rows, .cols = part->width, .x = b->dx, .q = b->dx8.q, .scale = b->dx8.scale});
 }
 
-// Through gates, centroids and query into `normed`, the gradient of norm(x).
-static tv_status route_backward(moe_part *part, tv_unit *unit)
+// Through the shared expert, and through gates, centroids and query, into `normed`, the gradient of norm(x).
+static tv_status dense_backward(moe_part *part, tv_unit *unit, const float *dx)
 {
+    int shared = part->shared.hidden > 0;
     tv_moe_route_backward_args args = {.tokens = unit->tokens,
                                        .experts = part->rows.experts,
                                        .slots = (int)part->rows.slots,
@@ -323,9 +340,10 @@ static tv_status route_backward(moe_part *part, tv_unit *unit)
     tv_linear_backward_args centroid = {
         .operand = &part->z, .work = &part->work, .g = part->logits, .dx = part->query_out};
     TV_TRY(tv_linear_backward(unit, &part->centroid, &centroid));
-    TV_TRY(tv_operand_transpose(unit, &part->input));
+    tv_gated_gradient gated = {.input = &part->input, .work = &part->work, .dy = dx, .dx = part->normed};
+    TV_TRY(shared ? tv_gated_backward(unit, &part->shared, &gated) : tv_operand_transpose(unit, &part->input));
     tv_linear_backward_args query = {
-        .operand = &part->input, .work = &part->work, .g = part->query_out, .dx = part->normed};
+        .operand = &part->input, .work = &part->work, .g = part->query_out, .dx = part->normed, .accumulate = shared};
     return tv_linear_backward(unit, &part->query, &query);
 }
 
@@ -361,7 +379,7 @@ static tv_status moe_backward(tv_part *base, tv_unit *unit, float *dx)
     TV_TRY(lap(unit, &mark, &part->seconds.experts));
     TV_TRY(tv_moe_rows_return(&part->rows, unit, part->width, part->buffers.dx8, &part->buffers.home_dx8));
     TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
-    TV_TRY(route_backward(part, unit));
+    TV_TRY(dense_backward(part, unit, dx));
     TV_TRY(add_slots(part, unit));
     tv_norm_gradient norm = {.rows = unit->tokens, .dy = part->normed, .dx = dx, .accumulate = 1};
     return tv_norm_backward(unit, &part->norm, &norm);

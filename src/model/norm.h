@@ -23,6 +23,9 @@ void tv_norm_plan(tv_norm *norm, tv_plan *plan, int64_t rows_per_token);
 // operand = norm(x [M, C]) quantised a token. In training saves what the backward needs.
 tv_status tv_norm_quantize(tv_unit *unit, const tv_norm *norm, const float *x, tv_operand *operand);
 
+// y [rows, C] = norm(x); not in place. In training saves what the backward needs.
+tv_status tv_norm_forward(tv_unit *unit, const tv_norm *norm, int64_t rows, const float *x, float *y);
+
 typedef struct tv_norm_gradient {
     int64_t rows;
     const float *dy; // [rows, C]
