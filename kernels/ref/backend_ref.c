@@ -125,6 +125,19 @@ const tv_backend *tv_backend_ref(void)
         .ballot_histogram = ballot_histogram_ref,
         .ballot = ballot_ref,
         .ballot_e = ballot_e_ref,
+        .moe_route = moe_route_ref,
+        .moe_route_backward = moe_route_backward_ref,
+        .moe_plan = moe_plan_ref,
+        .rows_gather = rows_gather_ref,
+        .rows_pack = rows_pack_ref,
+        .rows_unpack = rows_unpack_ref,
+        .moe_gemm = moe_gemm_ref,
+        .moe_channels = moe_channels_ref,
+        .moe_vote = moe_vote_ref,
+        .moe_activate = moe_activate_ref,
+        .moe_activate_backward = moe_activate_backward_ref,
+        .moe_combine = moe_combine_ref,
+        .moe_combine_backward = moe_combine_backward_ref,
     };
     return &table;
 }

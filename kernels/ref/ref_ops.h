@@ -57,5 +57,18 @@ tv_status fill_ref(const tv_fill_args *a, void *stream);
 tv_status ballot_histogram_ref(const tv_ballot_args *a, void *stream);
 tv_status ballot_ref(const tv_ballot_args *a, void *stream);
 tv_status ballot_e_ref(const tv_ballot_e_args *a, void *stream);
+tv_status moe_route_ref(const tv_moe_route_args *a, void *stream);
+tv_status moe_route_backward_ref(const tv_moe_route_backward_args *a, void *stream);
+tv_status moe_plan_ref(const tv_moe_plan_args *a, void *stream);
+tv_status rows_gather_ref(const tv_rows_gather_args *a, void *stream);
+tv_status rows_pack_ref(const tv_rows_pack_args *a, void *stream);
+tv_status rows_unpack_ref(const tv_rows_unpack_args *a, void *stream);
+tv_status moe_gemm_ref(const tv_moe_gemm_args *a, void *stream);
+tv_status moe_channels_ref(const tv_moe_channels_args *a, void *stream);
+tv_status moe_vote_ref(const tv_moe_vote_args *a, void *stream);
+tv_status moe_activate_ref(const tv_moe_activate_args *a, void *stream);
+tv_status moe_activate_backward_ref(const tv_moe_activate_backward_args *a, void *stream);
+tv_status moe_combine_ref(const tv_moe_combine_args *a, void *stream);
+tv_status moe_combine_backward_ref(const tv_moe_combine_backward_args *a, void *stream);
 
 #endif

@@ -119,8 +119,9 @@ static tv_status exchange_counts(tv_moe_rows *rows, tv_unit *unit, const char *l
         if (unit->training && e / (rows->experts / rows->ranks) != rows->place)
             rows->off_rank += rows->sent[e];
     }
+    int64_t apart = unit->training ? rows->units_a_rank : 0; // units of neighbours; an evaluation counts none
     for (int p = 0; p < rows->ranks; p++)
-        rows->expected_units[p] = (int32_t)((int64_t)unit->index + (p - rows->place) * rows->units_a_rank);
+        rows->expected_units[p] = (int32_t)((int64_t)unit->index + (p - rows->place) * apart);
     tv_row_counts counts = {.experts = rows->experts / rows->ranks,
                             .step = unit->step,
                             .layer = layer,

@@ -16,6 +16,10 @@
 // int8 operands round by about 0.5 % of a row's rms each; a part's chain has up to eight of them.
 #define FORWARD_TOLERANCE 0.02
 #define GRADIENT_TOLERANCE 0.02
+// The gates of a mixture of experts come from two more products on int8 operands.
+#define MOE_TOLERANCE 0.04
+#define MOE_SOFT                                                                                                       \
+    5 // centroids by 2^-5, so that gates are not all 0 or 1, where nothing but rounding is left of their gradient
 #define STEP 1e-5
 
 typedef struct check {
@@ -23,6 +27,7 @@ typedef struct check {
     oracle o;
     oracle_forward *forward; // NULL: the head's loss
     int residual;            // the part adds to the stream
+    double tolerance;        // 0: those above
     double *x, *dy;          // [M, D]
     int64_t values;
 } check;
@@ -57,6 +62,10 @@ static void check_open(check *c, tv_part *part, const tv_config *config, int64_t
 {
     int64_t tokens = windows * config->model.context;
     part_fixture_open(&c->f, part, config, tokens);
+    for (int64_t i = 0; i < c->f.params.count; i++) {
+        tv_param *param = &c->f.params.items[i];
+        param->base -= strstr(param->spec.name, ".centroid") != NULL ? MOE_SOFT : 0;
+    }
     c->f.unit.tau = 0; // a plain sign for every weight
     c->o = oracle_new(&c->f.config, &c->f.params, tokens);
     c->o.ids = c->f.ids;
@@ -114,7 +123,7 @@ static void check_forward(check *c)
     }
     double error = relative_error(c, c->f.x, c->residual ? c->x : NULL, want);
     print_message("%s: forward differs by %.4f\n", c->f.part->name, error);
-    assert_true(error < FORWARD_TOLERANCE);
+    assert_true(error < (c->tolerance > 0 ? c->tolerance : FORWARD_TOLERANCE));
     free(want);
 }
 
@@ -127,7 +136,7 @@ static void check_dx(check *c)
     }
     double error = relative_error(c, c->f.dx, c->residual ? c->dy : NULL, want);
     print_message("%s: dx differs by %.4f\n", c->f.part->name, error);
-    assert_true(error < GRADIENT_TOLERANCE);
+    assert_true(error < (c->tolerance > 0 ? c->tolerance : GRADIENT_TOLERANCE));
     free(want);
 }
 
@@ -277,7 +286,7 @@ static void moe_with(int64_t dense)
     config.moe.dense_dispatch_max_tokens = dense ? 128 : 0;
     tv_part *part = NULL;
     TEST_TRY(tv_moe_create(1, &part));
-    check c = {.forward = oracle_moe, .residual = 1};
+    check c = {.forward = oracle_moe, .residual = 1, .tolerance = MOE_TOLERANCE};
     check_open(&c, part, &config, 4);
     check_part(&c);
 }
