@@ -11,9 +11,15 @@ int64_t tv_moe_rows_most(const tv_moe_rows *rows, int64_t tokens)
     return sparse > small * rows->experts ? sparse : small * rows->experts;
 }
 
+// Every segment begins on a border, so each may leave up to a pad unused.
+static int64_t columns_of(const tv_moe_rows *rows, int64_t count)
+{
+    return tv_ceil_div(count, TV_SEGMENT_PAD) * TV_SEGMENT_PAD + rows->experts * TV_SEGMENT_PAD;
+}
+
 int64_t tv_moe_columns_most(const tv_moe_rows *rows, int64_t tokens)
 {
-    return tv_moe_rows_most(rows, tokens) + rows->experts * TV_SEGMENT_PAD;
+    return columns_of(rows, tv_moe_rows_most(rows, tokens));
 }
 
 void tv_moe_rows_init(tv_moe_rows *rows, const tv_config *config)
@@ -155,8 +161,7 @@ tv_status tv_moe_rows_plan_unit(tv_moe_rows *rows, tv_unit *unit, const char *la
         return exchange_counts(rows, unit, layer);
     rows->rows = rows->home_rows;
     rows->segment_count = unit->tokens > 0 ? rows->experts : 0;
-    rows->columns = dense ? rows->experts * tv_ceil_div(unit->tokens, TV_SEGMENT_PAD) * TV_SEGMENT_PAD
-                          : tv_ceil_div(rows->rows, TV_SEGMENT_PAD) * TV_SEGMENT_PAD + rows->experts * TV_SEGMENT_PAD;
+    rows->columns = columns_of(rows, rows->rows);
     return TV_OK;
 }
 
