@@ -50,10 +50,7 @@ static const char *describe_cpu(void) { return description; }
     .free = free_ref, .copy = copy_ref, .zero = zero_ref, .sync = sync_ref, .pack = pack_ref, .init = init_ref,        \
     .validate = validate_ref, .row_hash = row_hash_ref, .digits_pack = digits_pack_ref,                                \
     .digits_unpack = digits_unpack_ref, .moe_route = moe_route_ref, .moe_route_backward = moe_route_backward_ref,      \
-    .moe_plan = moe_plan_ref, .rows_gather = rows_gather_ref, .rows_pack = rows_pack_ref,                              \
-    .rows_unpack = rows_unpack_ref, .moe_gemm = moe_gemm_ref, .moe_channels = moe_channels_ref,                        \
-    .moe_vote = moe_vote_ref, .moe_activate = moe_activate_ref, .moe_activate_backward = moe_activate_backward_ref,    \
-    .moe_combine = moe_combine_ref, .moe_combine_backward = moe_combine_backward_ref
+    .moe_plan = moe_plan_ref
 
 #define USE_BASE(op, args_type) .op = op##_ref,
 #define USE_AVX2(op, args_type) .op = op##_avx2,

@@ -40,7 +40,17 @@
     X(fill, tv_fill_args)                                                                                              \
     X(ballot_histogram, tv_ballot_args)                                                                                \
     X(ballot, tv_ballot_args)                                                                                          \
-    X(ballot_e, tv_ballot_e_args)
+    X(ballot_e, tv_ballot_e_args)                                                                                      \
+    X(rows_gather, tv_rows_gather_args)                                                                                \
+    X(rows_pack, tv_rows_pack_args)                                                                                    \
+    X(rows_unpack, tv_rows_unpack_args)                                                                                \
+    X(moe_gemm, tv_moe_gemm_args)                                                                                      \
+    X(moe_channels, tv_moe_channels_args)                                                                              \
+    X(moe_vote, tv_moe_vote_args)                                                                                      \
+    X(moe_activate, tv_moe_activate_args)                                                                              \
+    X(moe_activate_backward, tv_moe_activate_backward_args)                                                            \
+    X(moe_combine, tv_moe_combine_args)                                                                                \
+    X(moe_combine_backward, tv_moe_combine_backward_args)
 
 #define TV_CPU_DECLARE(op, args_type)                                                                                  \
     tv_status op##_avx512(const args_type *, void *stream);                                                            \
