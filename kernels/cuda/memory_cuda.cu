@@ -1,6 +1,7 @@
 // Device memory, copies and streams of the cuda backend, and the choice of the device.
 #include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/gemm_hopper.h"
 
 #include <stdio.h>
 
@@ -86,7 +87,11 @@ extern "C" tv_status open_cuda(int local_rank, int local_size, int threads)
     return gemm_open_cuda();
 }
 
-extern "C" void close_cuda(void) { cudaDeviceSynchronize(); }
+extern "C" void close_cuda(void)
+{
+    cudaDeviceSynchronize();
+    gemm_hopper_close();
+}
 
 extern "C" tv_status alloc_cuda(size_t bytes, void **out)
 {
