@@ -420,7 +420,16 @@ typedef struct tv_backend {
     tv_status (*ballot_histogram)(const tv_ballot_args *, void *stream);
     tv_status (*ballot)(const tv_ballot_args *, void *stream);
     tv_status (*ballot_e)(const tv_ballot_e_args *, void *stream);
+    // many ops at once, or NULL: called through the functions below
+    tv_status (*decode_many)(const tv_decode_args *list, int64_t count, void *stream);
+    tv_status (*ballot_many)(const tv_ballot_args *list, int64_t count, void *stream);
+    tv_status (*ballot_e_many)(const tv_ballot_e_args *list, int64_t count, void *stream);
 } tv_backend;
+
+// `count` ops in the list's order (their arguments are host memory): what the backend does at once, or one op after the other.
+tv_status tv_decode_many(const tv_backend *backend, const tv_decode_args *list, int64_t count, void *stream);
+tv_status tv_ballot_many(const tv_backend *backend, const tv_ballot_args *list, int64_t count, void *stream);
+tv_status tv_ballot_e_many(const tv_backend *backend, const tv_ballot_e_args *list, int64_t count, void *stream);
 
 // The backend called `name` ("ref", "cpu", "cuda", or "auto": the fastest that can run here). An absent one gives TV_BACKEND and a
 // sentence that says why and what to do.

@@ -208,23 +208,29 @@ tv_status tv_params_initialise(tv_params *params, uint32_t seed, int threshold)
 
 tv_status tv_params_decode(tv_params *params, int all, void *stream)
 {
+    enum { BATCH = 32 };
+    tv_decode_args list[BATCH];
+    int64_t count = 0;
     for (int64_t i = 0; i < params->count; i++) {
         tv_param *param = &params->items[i];
         if (!all && param->spec.frozen) {
             continue;
         }
-        tv_decode_args args = {.rows = param->spec.rows,
-                               .cols = param->spec.cols,
-                               .group = param->group,
-                               .base = param->base,
-                               .mantissa_bits = param->mantissa_bits,
-                               .T = param->T,
-                               .E = param->E,
-                               .w8 = param->w8,
-                               .w8t = param->w8t};
-        TV_TRY(params->backend->decode(&args, stream));
+        list[count++] = (tv_decode_args){.rows = param->spec.rows,
+                                         .cols = param->spec.cols,
+                                         .group = param->group,
+                                         .base = param->base,
+                                         .mantissa_bits = param->mantissa_bits,
+                                         .T = param->T,
+                                         .E = param->E,
+                                         .w8 = param->w8,
+                                         .w8t = param->w8t};
+        if (count == BATCH) {
+            TV_TRY(tv_decode_many(params->backend, list, count, stream));
+            count = 0;
+        }
     }
-    return TV_OK;
+    return count == 0 ? TV_OK : tv_decode_many(params->backend, list, count, stream);
 }
 
 tv_status tv_params_clear_votes(tv_params *params, void *stream)
