@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/gemm_hopper.h"
 #include "kernels/cuda/mma_cuda.cuh"
+#include "kernels/cuda/vote_cuda.cuh"
 
 // v = (float)acc (scale[i] 2^exponent); y = v or y + v. Two digits: acc = 127 hi + lo in int64.
 template <int PIECE, bool TWO> __global__ static void __launch_bounds__(TV_MMA_THREADS) gemm_kernel(tv_gemm_args a)
@@ -32,16 +33,6 @@ template <int PIECE, bool TWO> __global__ static void __launch_bounds__(TV_MMA_T
             }
 }
 
-__device__ static int vote_of(const tv_gemm_vote_args &a, int64_t sum, float root_g, float rx, int64_t element)
-{
-    if (a.rule.levels > 1) {
-        tv_rng_key key = tv_vote_level_key(&a.rule);
-        return tv_vote_level((float)sum, root_g * rx, a.rule.levels, tv_rng16(key, (uint64_t)element));
-    }
-    float size = (float)(sum < 0 ? -sum : sum);
-    return size > a.rule.tau * root_g * rx ? tv_sign(sum) : 0;
-}
-
 template <int PIECE, bool TWO> __global__ static void __launch_bounds__(TV_MMA_THREADS) vote_kernel(tv_gemm_vote_args a)
 {
     extern __shared__ __align__(128) int8_t shared[];
@@ -64,7 +55,7 @@ template <int PIECE, bool TWO> __global__ static void __launch_bounds__(TV_MMA_T
                 float root_g = sqrtf(TWO ? (float)a.g_sumsq2[n] : (float)a.g_sumsq[n]);
                 float rx = sqrtf((float)a.x_sumsq[k] / (float)a.tokens);
                 int64_t element = n * a.k + k;
-                int vote = vote_of(a, sum, root_g, rx, element);
+                int vote = tv_vote_of(a.rule, (float)sum, root_g, rx, element);
                 if (vote)
                     tv_vote_add(a.votes, a.rule.vote_bits, element, vote);
             }

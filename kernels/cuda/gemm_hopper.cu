@@ -2,14 +2,13 @@
 #include <cudaTypedefs.h>
 
 #include "kernels/cuda/gemm_hopper.h"
+#include "kernels/cuda/gemm_hopper_parts.cuh"
 #include "kernels/cuda/gemm_hopper_scale.cuh"
 #include "kernels/cuda/gemm_hopper_vote.cuh"
 
 #define EXTENT_MAX ((int64_t)1 << 30) // the copy engine's coordinates are int32
-#define SPLIT_TILES 128               // of clusters, that a product in parts may have at most
-#define SPLIT_BLOCKS (SPLIT_TILES * TV_HOPPER_CLUSTER)
-#define SPLIT_SUMS_BYTES ((size_t)SPLIT_BLOCKS * TV_HOPPER_TILE_SUMS * sizeof(int32_t)) // 16 MiB
-#define SPLIT_BYTES (SPLIT_SUMS_BYTES + SPLIT_BLOCKS * sizeof(unsigned int))
+#define PARTS_MAX 200                 // of all clusters' tiles of a product together
+#define PARTS_BYTES ((size_t)PARTS_MAX * TV_HOPPER_CLUSTER * TV_HOPPER_TILE_SUMS * sizeof(int32_t)) // 25 MiB
 
 // 1 in machine code that has Hopper's own instructions.
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -21,7 +20,7 @@ __device__ int hopper_code = 0;
 static struct {
     PFN_cuTensorMapEncodeTiled_v12000 encode; // the driver's; NULL: not a Hopper GPU, or a build without its code
     int clusters;                             // that run at once
-    void *split;                              // sums, then counters of products in parts; all zero between launches
+    int32_t *parts;                           // [PARTS_MAX], the sums of products in parts
 } hopper;
 
 template <class EPILOGUE>
@@ -60,7 +59,8 @@ template <bool TWO> static tv_status prepare_all(int *clusters)
     TV_TRY((prepare<tv_hopper_scale<true, TWO>>(clusters)));
     TV_TRY((prepare<tv_hopper_vote<8, TWO>>(clusters)));
     TV_TRY((prepare<tv_hopper_vote<16, TWO>>(clusters)));
-    return prepare<tv_hopper_vote_any<TWO>>(clusters);
+    TV_TRY((prepare<tv_hopper_vote_any<TWO>>(clusters)));
+    return prepare<tv_hopper_part<TWO>>(clusters);
 }
 
 extern "C" tv_status gemm_hopper_open(void)
@@ -84,18 +84,16 @@ extern "C" tv_status gemm_hopper_open(void)
     TV_TRY(prepare_all<true>(&hopper.clusters));
     if (hopper.clusters == 0)
         return TV_OK;
-    if (hopper.split == NULL) {
-        TV_CUDA_TRY(cudaMalloc(&hopper.split, SPLIT_BYTES));
-        TV_CUDA_TRY(cudaMemset(hopper.split, 0, SPLIT_BYTES));
-    }
+    if (hopper.parts == NULL)
+        TV_CUDA_TRY(cudaMalloc((void **)&hopper.parts, PARTS_BYTES));
     hopper.encode = (PFN_cuTensorMapEncodeTiled_v12000)encode;
     return TV_OK;
 }
 
 extern "C" void gemm_hopper_close(void)
 {
-    cudaFree(hopper.split);
-    hopper.split = NULL;
+    cudaFree(hopper.parts);
+    hopper.parts = NULL;
     hopper.encode = NULL;
 }
 
@@ -148,25 +146,38 @@ typedef struct operands {
     int64_t m, n, reduce;
 } operands;
 
-// Parts of a tile: what keeps the busiest cluster busy for the fewest steps. Handing over sums costs about as much as `hand_over` steps,
-// once behind all others, and it takes as long to do it for one part while the next one is multiplied.
-static int choose_parts(int64_t tiles, int steps)
+// How a product is laid out: tiles of clusters, and parts of a tile along K.
+typedef struct plan {
+    int tiles_m, tiles_n, steps, parts, part_steps;
+} plan;
+
+static plan whole_plan(const operands *o, int two)
 {
-    const int64_t hand_over = 8;
-    int64_t best = tv_ceil_div(tiles, hopper.clusters) * steps;
-    int parts = 1;
-    if (tiles > SPLIT_TILES)
-        return 1;
-    for (int p = 2; p <= steps && p <= hopper.clusters; p++) {
-        int64_t each = tv_ceil_div(steps, p), turns = tv_ceil_div(tiles * tv_ceil_div(steps, each), hopper.clusters);
-        int64_t cost = turns * (each > hand_over ? each : hand_over) + hand_over;
-        if (cost < best)
-            best = cost, parts = p;
-    }
-    return parts;
+    plan p = {(int)tv_ceil_div(o->m, TV_HOPPER_CLUSTER * TV_HOPPER_TILE_ROWS(two)),
+              (int)tv_ceil_div(o->n, TV_HOPPER_WIDTH), (int)tv_ceil_div(o->reduce, TV_HOPPER_STEP), 1, 0};
+    p.part_steps = p.steps;
+    return p;
 }
 
-template <class EPILOGUE> static tv_status launch(const operands *o, const typename EPILOGUE::args *args, void *stream)
+// With as many parts as keep the busiest cluster busy for the fewest steps. Storing the last parts' sums and the launch that joins all of
+// them take about as long as 15 steps, and reading them as long as a step for every 11 parts; an epilogue in place takes 6.
+static plan parts_plan(const operands *o, int two)
+{
+    plan best = whole_plan(o, two);
+    int64_t tiles = (int64_t)best.tiles_m * best.tiles_n, least = tv_ceil_div(tiles, hopper.clusters) * best.steps + 6;
+    for (int parts = 2; parts <= best.steps && tiles * parts <= PARTS_MAX; parts++) {
+        plan p = best;
+        p.part_steps = (int)tv_ceil_div(p.steps, parts);
+        p.parts = (int)tv_ceil_div(p.steps, p.part_steps);
+        int64_t cost = tv_ceil_div(tiles * p.parts, hopper.clusters) * p.part_steps + 15 + tiles * p.parts / 11;
+        if (cost < least)
+            least = cost, best = p;
+    }
+    return best;
+}
+
+template <class EPILOGUE>
+static tv_status launch(const operands *o, const plan *p, const typename EPILOGUE::args *args, void *stream)
 {
     const int rows = TV_HOPPER_TILE_ROWS(EPILOGUE::two);
     tv_hopper_job<typename EPILOGUE::args> job;
@@ -174,16 +185,10 @@ template <class EPILOGUE> static tv_status launch(const operands *o, const typen
     if (EPILOGUE::two)
         TV_TRY(encode_operand(&job.a_lo, o->a_lo, o->m, o->reduce, rows));
     TV_TRY(encode_operand(&job.b, o->b, o->n, o->reduce, TV_HOPPER_WIDTH / TV_HOPPER_CLUSTER));
-    job.steps = (int)tv_ceil_div(o->reduce, TV_HOPPER_STEP);
-    job.tiles_m = (int)tv_ceil_div(o->m, TV_HOPPER_CLUSTER * rows);
-    job.tiles_n = (int)tv_ceil_div(o->n, TV_HOPPER_WIDTH);
-    int64_t tiles = (int64_t)job.tiles_m * job.tiles_n;
-    job.part_steps = (int)tv_ceil_div(job.steps, EPILOGUE::can_split ? choose_parts(tiles, job.steps) : 1);
-    job.parts = (int)tv_ceil_div(job.steps, job.part_steps);
-    job.sums = (int32_t *)hopper.split;
-    job.arrived = (unsigned int *)((uint8_t *)hopper.split + SPLIT_SUMS_BYTES);
+    job.steps = p->steps, job.parts = p->parts, job.part_steps = p->part_steps;
+    job.tiles_m = p->tiles_m, job.tiles_n = p->tiles_n;
     job.args = *args;
-    int64_t items = tiles * job.parts;
+    int64_t items = (int64_t)job.tiles_m * job.tiles_n * job.parts;
     cudaLaunchAttribute cluster;
     cudaLaunchConfig_t config =
         launch_config<EPILOGUE>(&cluster, (int)(items < hopper.clusters ? items : hopper.clusters), stream);
@@ -200,8 +205,9 @@ template <bool TWO> static tv_status launch_scale(const operands *o, const tv_ge
         matrix_map y = {a->y, a->m, a->n, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, sizeof(float), TV_HOPPER_BOX_ROWS};
         TV_TRY(encode_map(&args.y, &y));
     }
-    return a->accumulate ? launch<tv_hopper_scale<true, TWO>>(o, &args, stream)
-                         : launch<tv_hopper_scale<false, TWO>>(o, &args, stream);
+    plan p = whole_plan(o, TWO);
+    return a->accumulate ? launch<tv_hopper_scale<true, TWO>>(o, &p, &args, stream)
+                         : launch<tv_hopper_scale<false, TWO>>(o, &p, &args, stream);
 }
 
 extern "C" tv_status gemm_hopper(const tv_gemm_args *a, void *stream)
@@ -210,12 +216,25 @@ extern "C" tv_status gemm_hopper(const tv_gemm_args *a, void *stream)
     return a->a_lo ? launch_scale<true>(&o, a, stream) : launch_scale<false>(&o, a, stream);
 }
 
+template <bool TWO>
+static tv_status launch_parts(const operands *o, const plan *p, const tv_gemm_vote_args *a, void *stream)
+{
+    tv_hopper_parts parts = {hopper.parts, p->parts, p->tiles_m, p->tiles_n};
+    TV_TRY((launch<tv_hopper_part<TWO>>(o, p, &parts, stream)));
+    int64_t blocks = (int64_t)p->tiles_m * p->tiles_n * TV_HOPPER_CLUSTER * tv_hopper_part<TWO>::quads;
+    vote_parts_kernel<TWO><<<(unsigned)blocks, TV_HOPPER_WARPGROUP, 0, tv_cuda_stream(stream)>>>(*a, parts);
+    TV_CUDA_LAUNCHED("gemm_vote");
+}
+
 template <bool TWO> static tv_status launch_vote(const operands *o, const tv_gemm_vote_args *a, void *stream)
 {
+    plan p = parts_plan(o, TWO);
+    if (p.parts > 1)
+        return launch_parts<TWO>(o, &p, a, stream);
     if (a->rule.levels > 1 || a->k % 8 != 0 || ((uintptr_t)a->votes & 15) != 0)
-        return launch<tv_hopper_vote_any<TWO>>(o, a, stream);
-    return a->rule.vote_bits == 8 ? launch<tv_hopper_vote<8, TWO>>(o, a, stream)
-                                  : launch<tv_hopper_vote<16, TWO>>(o, a, stream);
+        return launch<tv_hopper_vote_any<TWO>>(o, &p, a, stream);
+    return a->rule.vote_bits == 8 ? launch<tv_hopper_vote<8, TWO>>(o, &p, a, stream)
+                                  : launch<tv_hopper_vote<16, TWO>>(o, &p, a, stream);
 }
 
 extern "C" tv_status gemm_vote_hopper(const tv_gemm_vote_args *a, void *stream)

@@ -7,16 +7,14 @@
 //
 // Two digits: a block's tile has 64 rows, of both digits, in place of 128 rows of one.
 //
-// A product with few tiles is cut along K into parts, so that every multiprocessor gets work. The sums of a part are then added to the
-// tile's place in `sums` in global memory, whichever warpgroup comes last takes the whole from there and leaves zeros: integer sums have
-// no order.
+// A product with few tiles may be cut along K into parts, so that every multiprocessor gets work; what an epilogue gets is then a part.
 //
 // Sums of a thread, in 64 rows: sums[4 j + 2 h + e] belongs to row `place.row` + 8 h, column `place.col` + 8 j + 2 (lane mod 4) + e.
 //
 // An epilogue is a struct, one object a thread, with
 //   args                     what the kernel gets for it
-//   two                      takes two digits: values are the bits of (float)(127 hi + lo), else int32 sums
-//   can_split                may be used for a product in parts
+//   two                      two digits. Values are the bits of (float)(127 hi + lo) then, else the int32 sums
+//   raw                      values are int32 sums also with two digits: those of hi as m 0, those of lo as m 1
 //   stages                   of the ring
 //   scratch_bytes            shared memory of one warpgroup, a multiple of 1024
 //   begin(m, place)          fetch what it needs for 64 rows, before the product starts
@@ -54,8 +52,6 @@ template <class ARGS> struct tv_hopper_job {
     int steps;              // of K
     int parts, part_steps;  // of a tile; steps of a part (the last one may have fewer)
     int tiles_m, tiles_n;   // of clusters
-    int32_t *sums;          // in parts: TV_HOPPER_TILE_SUMS a block's tile, zero before and after
-    unsigned int *arrived;  // in parts: one a block's tile, zero before and after
     ARGS args;
 };
 
@@ -66,6 +62,7 @@ struct tv_hopper_place {
     int group;        // 0 or 1: which of the two warpgroups
     void *scratch;
     uint64_t *barrier; // one of the warpgroup's own, for one arrival
+    int64_t piece;     // number of this block's part of a tile: (part tiles + tile) TV_HOPPER_CLUSTER + rank
 };
 
 // Whether no element of this thread's warp is beyond the edge of an output [rows, cols].
@@ -89,7 +86,6 @@ __device__ static inline tv_hopper_tile tv_hopper_tile_at(int index, int tiles_m
 // What one turn of a block is about: a part of a tile.
 struct tv_hopper_item {
     tv_hopper_tile tile;
-    int index;            // of the tile
     int from, step_count; // of K
 };
 
@@ -97,7 +93,7 @@ struct tv_hopper_item {
 template <class JOB> __device__ static inline tv_hopper_item tv_hopper_item_at(const JOB &job, int t)
 {
     int tiles = job.tiles_m * job.tiles_n, part = t / tiles, index = t - part * tiles, from = part * job.part_steps;
-    return {tv_hopper_tile_at(index, job.tiles_m, job.tiles_n), index, from, min(job.part_steps, job.steps - from)};
+    return {tv_hopper_tile_at(index, job.tiles_m, job.tiles_n), from, min(job.part_steps, job.steps - from)};
 }
 
 template <class JOB> __device__ static inline int tv_hopper_items(const JOB &job)
@@ -201,41 +197,15 @@ __device__ static inline void tv_hopper_sum(int32_t (&sums)[TV_HOPPER_BLOCKS][TV
     tv_hopper_release(&r.empty[before]);
 }
 
-// Add a part's sums to the tile's; whether this was the last part, and `sums` is now the whole. `told`: shared memory of the warpgroup.
-__device__ static inline bool tv_hopper_join(int32_t (&sums)[TV_HOPPER_BLOCKS][TV_HOPPER_SUMS], int32_t *all,
-                                             unsigned int *arrived, int parts, const tv_hopper_place &p)
-{
-    volatile int *told = (volatile int *)p.scratch;
-    all += p.thread;
-#pragma unroll
-    for (int i = 0; i < TV_HOPPER_BLOCKS * TV_HOPPER_SUMS; i++)
-        atomicAdd(all + i * TV_HOPPER_WARPGROUP, sums[i / TV_HOPPER_SUMS][i % TV_HOPPER_SUMS]);
-    __threadfence();
-    tv_named_sync(1 + p.group, TV_HOPPER_WARPGROUP);
-    if (p.thread == 0)
-        *told = atomicAdd(arrived, 1u) == (unsigned int)parts - 1;
-    tv_named_sync(1 + p.group, TV_HOPPER_WARPGROUP);
-    if (!*told)
-        return false;
-    __threadfence();
-#pragma unroll
-    for (int i = 0; i < TV_HOPPER_BLOCKS * TV_HOPPER_SUMS; i++) {
-        sums[i / TV_HOPPER_SUMS][i % TV_HOPPER_SUMS] = __ldcg(all + i * TV_HOPPER_WARPGROUP);
-        __stcg(all + i * TV_HOPPER_WARPGROUP, 0);
-    }
-    if (p.thread == 0)
-        *arrived = 0;
-    return true;
-}
-
 // The values for the epilogue, in sums.
 template <class EPILOGUE>
 __device__ static inline void tv_hopper_finish(EPILOGUE &epilogue, int32_t (&sums)[TV_HOPPER_BLOCKS][TV_HOPPER_SUMS],
                                                const tv_hopper_place (&place)[TV_HOPPER_BLOCKS])
 {
-    const int blocks = TV_HOPPER_TILE_ROWS(EPILOGUE::two) / 64;
+    const bool join = EPILOGUE::two && !EPILOGUE::raw;
+    const int blocks = join ? 1 : TV_HOPPER_BLOCKS;
 #pragma unroll
-    for (int i = 0; EPILOGUE::two && i < TV_HOPPER_SUMS; i++)
+    for (int i = 0; join && i < TV_HOPPER_SUMS; i++)
         sums[0][i] = (int32_t)tv_float_bits((float)(127 * (int64_t)sums[0][i] + sums[1][i]));
 #pragma unroll
     for (int m = 0; m < blocks; m++)
@@ -269,19 +239,15 @@ __device__ static void tv_hopper_consume(const JOB &job, uint8_t *shared, uint64
         int32_t sums[TV_HOPPER_BLOCKS][TV_HOPPER_SUMS];
         int block_row = item.tile.m * TV_HOPPER_CLUSTER + rank;
 #pragma unroll
-        for (int m = 0; m < rows / 64; m++) {
+        for (int m = 0; m < (EPILOGUE::raw ? TV_HOPPER_BLOCKS : rows / 64); m++) {
             place[m].row = (int64_t)block_row * rows + 64 * m + thread / TV_WARP * 16 + thread % TV_WARP / 4;
             place[m].col = (int64_t)item.tile.n * TV_HOPPER_WIDTH;
+            place[m].piece = (int64_t)t * TV_HOPPER_CLUSTER + rank;
             epilogue.begin(m, place[m]);
         }
         if (turn > 0)
             tv_hopper_await_turn(group);
         tv_hopper_sum(sums, item.step_count, reader, group, t + stride < items);
-        if (EPILOGUE::can_split && job.parts > 1) {
-            int64_t tile = (int64_t)item.index * TV_HOPPER_CLUSTER + rank;
-            if (!tv_hopper_join(sums, job.sums + tile * TV_HOPPER_TILE_SUMS, job.arrived + tile, job.parts, place[0]))
-                continue;
-        }
         tv_hopper_finish(epilogue, sums, place);
     }
     epilogue.end(place[0]);

@@ -21,7 +21,7 @@ struct tv_hopper_scale_args {
 
 template <bool ACCUMULATE, bool TWO> struct tv_hopper_scale {
     typedef tv_hopper_scale_args args;
-    static constexpr bool two = TWO, can_split = false;
+    static constexpr bool two = TWO, raw = false;
     static constexpr int stages = 5, scratch_bytes = TV_HOPPER_BOXES * TV_HOPPER_BOX_FLOATS * (int)sizeof(float);
 
     const args &a;

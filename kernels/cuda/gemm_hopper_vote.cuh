@@ -135,7 +135,7 @@ __device__ static inline uint32_t tv_hopper_two_votes(float f0, float f1, float 
 
 template <int BITS, bool TWO> struct tv_hopper_vote {
     typedef tv_gemm_vote_args args;
-    static constexpr bool two = TWO, can_split = true;
+    static constexpr bool two = TWO, raw = false;
     static constexpr int stages = 6, scratch_bytes = 1024;
     static constexpr int blocks = TV_HOPPER_WIDTH / 32; // of columns
 
@@ -216,7 +216,7 @@ template <int BITS, bool TWO> struct tv_hopper_vote {
 // Any levels, any width: each warp puts 64 columns of its 16 rows into shared memory, then every lane takes eight columns of a row.
 template <bool TWO> struct tv_hopper_vote_any {
     typedef tv_gemm_vote_args args;
-    static constexpr bool two = TWO, can_split = true;
+    static constexpr bool two = TWO, raw = false;
     static constexpr int rx_bytes = 1024;
     static constexpr int stages = 5, scratch_bytes = rx_bytes + 64 * 64 * (int)sizeof(int32_t);
 
