@@ -451,6 +451,10 @@ typedef struct tv_backend {
     tv_status (*moe_activate_backward)(const tv_moe_activate_backward_args *, void *stream);
     tv_status (*moe_combine)(const tv_moe_combine_args *, void *stream);
     tv_status (*moe_combine_backward)(const tv_moe_combine_backward_args *, void *stream);
+    // many ops at once, or NULL: called through the functions below
+    tv_status (*decode_many)(const tv_decode_args *list, int64_t count, void *stream);
+    tv_status (*ballot_many)(const tv_ballot_args *list, int64_t count, void *stream);
+    tv_status (*ballot_e_many)(const tv_ballot_e_args *list, int64_t count, void *stream);
 } tv_backend;
 
 // Spans of time for a profiler, nested; each push has its pop, also after a failure. Nothing where no profiler can listen.
@@ -465,6 +469,11 @@ static inline void tv_range_pop(const tv_backend *backend)
     if (backend->range_pop)
         backend->range_pop();
 }
+
+// `count` ops in the list's order (their arguments are host memory): what the backend does at once, or one op after the other.
+tv_status tv_decode_many(const tv_backend *backend, const tv_decode_args *list, int64_t count, void *stream);
+tv_status tv_ballot_many(const tv_backend *backend, const tv_ballot_args *list, int64_t count, void *stream);
+tv_status tv_ballot_e_many(const tv_backend *backend, const tv_ballot_e_args *list, int64_t count, void *stream);
 
 // The backend called `name` ("ref", "cpu", "cuda", or "auto": the fastest that can run here). An absent one gives TV_BACKEND and a
 // sentence that says why and what to do.

@@ -57,6 +57,9 @@ const tv_backend *tv_backend_cuda(void)
         .ballot_histogram = ballot_histogram_cuda,
         .ballot = ballot_cuda,
         .ballot_e = ballot_e_cuda,
+        .decode_many = decode_many_cuda,
+        .ballot_many = ballot_many_cuda,
+        .ballot_e_many = ballot_e_many_cuda,
     };
     return &table;
 }

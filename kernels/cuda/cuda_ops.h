@@ -30,6 +30,7 @@ tv_status gemm_open_cuda(void);
 tv_status pack_cuda(const tv_pack_args *args, void *stream);
 tv_status unpack_cuda(const tv_pack_args *args, void *stream);
 tv_status decode_cuda(const tv_decode_args *args, void *stream);
+tv_status decode_many_cuda(const tv_decode_args *list, int64_t count, void *stream);
 tv_status init_cuda(const tv_init_args *args, void *stream);
 tv_status validate_cuda(const tv_validate_args *args, void *stream);
 tv_status row_hash_cuda(const tv_row_hash_args *args, void *stream);
@@ -65,7 +66,9 @@ tv_status add_cuda(const tv_add_args *args, void *stream);
 tv_status fill_cuda(const tv_fill_args *args, void *stream);
 tv_status ballot_histogram_cuda(const tv_ballot_args *args, void *stream);
 tv_status ballot_cuda(const tv_ballot_args *args, void *stream);
+tv_status ballot_many_cuda(const tv_ballot_args *list, int64_t count, void *stream);
 tv_status ballot_e_cuda(const tv_ballot_e_args *args, void *stream);
+tv_status ballot_e_many_cuda(const tv_ballot_e_args *list, int64_t count, void *stream);
 
 #ifdef __cplusplus
 }

@@ -2,6 +2,7 @@
 #include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device_pick.h"
+#include "kernels/cuda/gemm_hopper.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -99,7 +100,11 @@ extern "C" tv_status device_memory_cuda(int64_t *used_bytes, int64_t *all_bytes)
     return TV_OK;
 }
 
-extern "C" void close_cuda(void) { cudaDeviceSynchronize(); }
+extern "C" void close_cuda(void)
+{
+    cudaDeviceSynchronize();
+    gemm_hopper_close();
+}
 
 extern "C" tv_status alloc_cuda(size_t bytes, void **out)
 {
