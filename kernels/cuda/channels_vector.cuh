@@ -14,7 +14,7 @@
 #define TV_TILE_T 128                   // tokens of a tile
 #define TV_TILE_T_WORDS (TV_TILE_T / 4) // words of a channel
 #define TV_TILE_T_THREADS 256
-#define TV_TOPS_SLICE 64 // tokens of a block that looks for maxima
+#define TV_TOPS_SLICE 32 // tokens of a block that looks for maxima
 
 typedef struct tv_channel_tops {
     uint32_t *top;       // zeros; this call's maxima
@@ -30,11 +30,11 @@ typedef struct tv_tile_out {
     int32_t *fault;
 } tv_tile_out;
 
-// Sources. QUADS: groups of 4 channels that a thread has; ROWS = 32 QUADS channels of a tile. raw: 16 bytes or so of a token.
+// Sources. BLOCKS: how many shall fit on a multiprocessor. QUADS: groups of 4 channels that a thread has; ROWS = 32 QUADS channels of a tile. raw: 16 bytes or so of a token.
 
 // A float gradient.
 struct tv_float_tiles {
-    static constexpr int QUADS = 1;
+    static constexpr int QUADS = 1, BLOCKS = 5;
     typedef float4 raw;
     int64_t tokens, channels;
     const float *x;
@@ -55,7 +55,7 @@ struct tv_float_tiles {
 
 // A saved operand: the values q scale.
 struct tv_saved_tiles {
-    static constexpr int QUADS = 4;
+    static constexpr int QUADS = 4, BLOCKS = 4;
     struct raw {
         uint4 q;
         float scale;
@@ -92,7 +92,8 @@ __global__ __launch_bounds__(256) static void tv_tops_kernel(Source s, uint32_t 
 {
     constexpr int SPAN = 4 * Source::QUADS;
     __shared__ uint32_t tops[SPAN][TV_WARP];
-    int64_t group = (int64_t)blockIdx.x * TV_WARP + tv_warp_lane(), first = (int64_t)blockIdx.y * TV_TOPS_SLICE;
+    int64_t group = (int64_t)blockIdx.x * TV_WARP + tv_warp_lane(),
+            first = (int64_t)(gridDim.y - 1 - blockIdx.y) * TV_TOPS_SLICE;
     uint32_t most[SPAN] = {0};
     tv_grid_clear(sumsq, s.channels);
     for (int i = threadIdx.x; i < SPAN * TV_WARP; i += blockDim.x)
@@ -149,7 +150,8 @@ __device__ static inline int tv_squares(uint4 p, int sum)
 
 // Tiles of the channels blockIdx.x, tokens from blockIdx.y `slice` on.
 template <class Source>
-__global__ __launch_bounds__(TV_TILE_T_THREADS) static void tv_tile_kernel(Source s, tv_tile_out o, int slice)
+__global__ __launch_bounds__(TV_TILE_T_THREADS, Source::BLOCKS) static void tv_tile_kernel(Source s, tv_tile_out o,
+                                                                                           int slice)
 {
     constexpr int ROWS = 32 * Source::QUADS;
     __shared__ __align__(16) uint32_t tile[ROWS][TV_TILE_T_WORDS];

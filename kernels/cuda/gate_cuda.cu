@@ -48,7 +48,7 @@ __device__ static inline void gate_scales(const tv_gate_quantize_args &a, int64_
 template <int KEEP> __global__ __launch_bounds__(THREADS_MAX) static void gate_rows_kernel(tv_gate_quantize_args a)
 {
     __shared__ uint32_t room[3][WARPS_MAX];
-    int64_t t = blockIdx.x, quads = a.width / TV_QUAD;
+    int64_t t = a.tokens - 1 - blockIdx.x, quads = a.width / TV_QUAD;
     const float *gu = a.gu + t * 2 * a.width;
     float4 gate[KEEP], up[KEEP], h[KEEP];
     uint32_t top[3] = {0, 0, 0};
@@ -164,7 +164,7 @@ __device__ static inline gate_raw gate_load(const int8_t *q, const float *scale,
 
 // A source of tiles (channels_vector.cuh): 32 gates in the rows 0..31 and their up parts below them.
 struct gate_tiles {
-    static constexpr int QUADS = 2;
+    static constexpr int QUADS = 2, BLOCKS = 3;
     typedef gate_raw raw;
     int64_t tokens, width;
     const int8_t *q;
@@ -185,7 +185,8 @@ struct gate_tiles {
     __device__ static void expand(const raw &in, float4 *v) { gate_gradient4(in, v); }
 };
 
-// Rows of the gradient to int8, and the channels' maxima. A block takes every gridDim.x-th token.
+// Rows of the gradient to int8, and the channels' maxima. A block takes every gridDim.x-th token, from the last
+// on.
 template <int KEEP>
 __global__ __launch_bounds__(THREADS_MAX) static void gate_backward_rows_kernel(tv_gate_backward_both_args a,
                                                                                 uint32_t *tops)
@@ -194,16 +195,23 @@ __global__ __launch_bounds__(THREADS_MAX) static void gate_backward_rows_kernel(
     int64_t quads = a.width / TV_QUAD;
     float4 v[KEEP][2];
     uint32_t most[KEEP][2][TV_QUAD] = {{{0}}};
+    gate_raw in[KEEP];
     int turn = 0;
+    auto load = [&](int64_t n, int k) {
+        int64_t i = threadIdx.x + k * (int)blockDim.x;
+        return n < a.tokens && i < quads ? gate_load(a.saved_q, a.saved_scale, a.dh, a.tokens - 1 - n, quads, i)
+                                         : gate_raw{0, 0, 0.0f, 0.0f, tv_quad_zero()};
+    };
     tv_grid_clear(a.sumsq, 2 * a.width);
-    for (int64_t t = blockIdx.x; t < a.tokens; t += gridDim.x, turn ^= 1) {
+    for (int k = 0; k < KEEP; k++)
+        in[k] = load(blockIdx.x, k);
+    for (int64_t n = blockIdx.x; n < a.tokens; n += gridDim.x, turn ^= 1) {
+        int64_t t = a.tokens - 1 - n;
         uint32_t top = 0;
 #pragma unroll
         for (int k = 0; k < KEEP; k++) {
-            int64_t i = threadIdx.x + k * (int)blockDim.x;
-            v[k][0] = v[k][1] = tv_quad_zero();
-            if (i < quads)
-                gate_gradient4(gate_load(a.saved_q, a.saved_scale, a.dh, t, quads, i), v[k]);
+            gate_gradient4(in[k], v[k]);
+            in[k] = load(n + gridDim.x, k); // on its way while this token is finished
             tv_raise4(most[k][0], v[k][0]);
             tv_raise4(most[k][1], v[k][1]);
             top = max(top, max(tv_magnitude4(v[k][0]), tv_magnitude4(v[k][1])));

@@ -11,7 +11,7 @@ __device__ static inline int tv_group_lane(void) { return threadIdx.x % TV_GROUP
 // The row of this thread's group in a kernel with TV_NORM_THREADS threads a block.
 __device__ static inline int64_t tv_group_row(void)
 {
-    return (int64_t)blockIdx.x * (TV_NORM_THREADS / TV_GROUP) + threadIdx.x / TV_GROUP;
+    return (int64_t)(gridDim.x - 1 - blockIdx.x) * (TV_NORM_THREADS / TV_GROUP) + threadIdx.x / TV_GROUP;
 }
 
 static inline unsigned tv_group_blocks(int64_t rows) { return tv_cuda_blocks(rows, TV_NORM_THREADS / TV_GROUP); }

@@ -107,8 +107,8 @@ __global__ __launch_bounds__(256) static void tv_rows_kernel(Rows in, tv_rows_ou
     if (TOPS)
         tv_grid_clear(o.sumsq, o.quads * TV_QUAD);
     for (int64_t first = blockIdx.x * at_once; first < o.rows; first += gridDim.x * at_once) {
-        int64_t t = first + threadIdx.x / LANES;
-        bool active = t < o.rows;
+        int64_t t = o.rows - 1 - (first + threadIdx.x / LANES);
+        bool active = t >= 0;
         tv_rows_one<typename Rows::row, LANES, KEEP>(in.at(active ? t : 0), active, t, o, v);
 #pragma unroll
         for (int k = 0; TOPS && k < KEEP; k++)

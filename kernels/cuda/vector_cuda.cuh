@@ -3,6 +3,9 @@
 // A group of 8 lanes reads a row as float4, lane i the elements 4 i .. 4 i + 3 of every 32. So it holds four of sum32's 32 lanes, and the
 // combining steps 16, 8, 4 are its lanes' distances 4, 2, 1; the steps 2 and 1 stay inside the float4. Kernels that only want a maximum
 // share a row among more lanes.
+//
+// Kernels that go through rows begin at the last one, and those that turn channels at the first: what the kernel before touched last is
+// then still in L2. The products write and read their rows from the first on.
 #ifndef TV_KERNELS_VECTOR_CUDA_CUH
 #define TV_KERNELS_VECTOR_CUDA_CUH
 

@@ -121,7 +121,8 @@ static void check_table(const op_backend *on)
     const tv_backend *b = on->backend;
     assert_non_null(b->name);
     assert_true(strlen(b->describe()) > 0);
-    const unsigned char *first = (const unsigned char *)&b->alloc, *last = (const unsigned char *)&b->moe_combine_backward;
+    const unsigned char *first = (const unsigned char *)&b->alloc,
+                        *last = (const unsigned char *)&b->moe_combine_backward;
     for (const unsigned char *entry = first; entry <= last; entry += sizeof(void (*)(void))) {
         void (*function)(void);
         memcpy(&function, entry, sizeof function);
