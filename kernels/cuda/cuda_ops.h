@@ -68,6 +68,20 @@ tv_status ballot_histogram_cuda(const tv_ballot_args *args, void *stream);
 tv_status ballot_cuda(const tv_ballot_args *args, void *stream);
 tv_status ballot_many_cuda(const tv_ballot_args *list, int64_t count, void *stream);
 tv_status ballot_e_cuda(const tv_ballot_e_args *args, void *stream);
+tv_status moe_route_cuda(const tv_moe_route_args *a, void *stream);
+tv_status moe_route_backward_cuda(const tv_moe_route_backward_args *a, void *stream);
+tv_status moe_plan_cuda(const tv_moe_plan_args *a, void *stream);
+tv_status rows_gather_cuda(const tv_rows_gather_args *a, void *stream);
+tv_status rows_pack_cuda(const tv_rows_pack_args *a, void *stream);
+tv_status rows_unpack_cuda(const tv_rows_unpack_args *a, void *stream);
+tv_status moe_gemm_cuda(const tv_moe_gemm_args *a, void *stream);
+tv_status moe_channels_cuda(const tv_moe_channels_args *a, void *stream);
+tv_status moe_vote_cuda(const tv_moe_vote_args *a, void *stream);
+tv_status moe_activate_cuda(const tv_moe_activate_args *a, void *stream);
+tv_status moe_activate_backward_cuda(const tv_moe_activate_backward_args *a, void *stream);
+tv_status moe_combine_cuda(const tv_moe_combine_args *a, void *stream);
+tv_status moe_combine_backward_cuda(const tv_moe_combine_backward_args *a, void *stream);
+tv_status moe_open_cuda(void); // before the experts' products
 tv_status ballot_e_many_cuda(const tv_ballot_e_args *list, int64_t count, void *stream);
 
 #ifdef __cplusplus

@@ -22,6 +22,7 @@ typedef struct tv_mma_operand {
     const int8_t *data;
     int64_t rows; // rows of the whole operand
     int64_t reduce;
+    int64_t pitch; // bytes from one row to the next; 0: reduce
 } tv_mma_operand;
 
 __device__ static inline uint32_t tv_shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
@@ -46,13 +47,14 @@ template <int PIECE> __device__ static inline void tv_mma_copy(int8_t *to, const
 // Tile of 128 rows x 64 bytes at (row0, k0) into shared memory; asynchronous when PIECE is more than 1.
 template <int PIECE> __device__ static inline void tv_mma_load(tv_mma_operand o, int64_t row0, int64_t k0, int8_t *tile)
 {
+    int64_t pitch = o.pitch ? o.pitch : o.reduce;
     for (int i = threadIdx.x; i < TV_MMA_M * 4; i += TV_MMA_THREADS) {
         int row = i >> 2, chunk = i & 3;
         int64_t r = row0 + row, k = k0 + chunk * 16;
         int8_t *to = tile + tv_mma_offset(row, chunk);
         for (int b = 0; b < 16; b += PIECE) {
             bool inside = r < o.rows && k + b < o.reduce;
-            const int8_t *from = inside ? o.data + r * o.reduce + k + b : o.data;
+            const int8_t *from = inside ? o.data + r * pitch + k + b : o.data;
             if (PIECE > 1)
                 tv_mma_copy<PIECE>(to + b, from, inside);
             else

@@ -64,6 +64,34 @@ struct tv_moe_row_pieces {
     __device__ int operator()(int s) const { return (int)((segments[s].rows + per - 1) / per); }
 };
 
+// The segment that holds row `row`, or -1. All lanes of a warp call it with the same row.
+__device__ static inline int tv_moe_segment_of_row(const tv_segment *segments, int count, int64_t row)
+{
+    for (int s0 = 0; s0 < count; s0 += TV_WARP) {
+        int s = s0 + tv_warp_lane();
+        int64_t first = s < count ? segments[s].first : row, rows = s < count ? segments[s].rows : 0;
+        uint32_t holds = __ballot_sync(0xFFFFFFFFu, row >= first && row < first + rows);
+        if (holds)
+            return s0 + __ffs((int)holds) - 1;
+    }
+    return -1;
+}
+
+// The same for a column of a transposed array, pads included.
+__device__ static inline int tv_moe_segment_of_column(const tv_segment *segments, int count, int64_t column)
+{
+    for (int s0 = 0; s0 < count; s0 += TV_WARP) {
+        int s = s0 + tv_warp_lane();
+        int64_t first = s < count ? segments[s].padded : column, rows = s < count ? segments[s].rows : 0;
+        uint32_t holds =
+            __ballot_sync(0xFFFFFFFFu, column >= first && column < first + (rows + TV_SEGMENT_PAD - 1) /
+                                                                               TV_SEGMENT_PAD * TV_SEGMENT_PAD);
+        if (holds)
+            return s0 + __ffs((int)holds) - 1;
+    }
+    return -1;
+}
+
 // Blocks for a walk over at most `pieces` pieces, `each` blocks a multiprocessor.
 static inline unsigned tv_moe_grid(int64_t pieces, int each)
 {
