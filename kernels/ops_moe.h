@@ -159,6 +159,7 @@ typedef struct tv_moe_channels_args {
 typedef struct tv_moe_vote_args {
     const tv_segment *segments;
     int64_t segment_count, columns;
+    int64_t runs; // divides segment_count: each of that many runs of neighbouring segments names an expert at most once
     int64_t n, k; // N = 2F, K = D
     int32_t first_expert;
     const int8_t *gt;       // [N, columns]

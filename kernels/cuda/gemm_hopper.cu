@@ -2,6 +2,7 @@
 #include <cudaTypedefs.h>
 
 #include "kernels/cuda/gemm_hopper.h"
+#include "kernels/cuda/gemm_hopper_grouped.cuh"
 #include "kernels/cuda/gemm_hopper_parts.cuh"
 #include "kernels/cuda/gemm_hopper_scale.cuh"
 #include "kernels/cuda/gemm_hopper_vote.cuh"
@@ -40,9 +41,9 @@ static cudaLaunchConfig_t launch_config(cudaLaunchAttribute *cluster, int cluste
 }
 
 // Raise one kernel's limits, and lower *clusters to what the GPU holds of it.
-template <class EPILOGUE> static tv_status prepare(int *clusters)
+template <class EPILOGUE, class JOB = tv_hopper_job<typename EPILOGUE::args>> static tv_status prepare(int *clusters)
 {
-    auto kernel = hopper_kernel<EPILOGUE>;
+    auto kernel = hopper_kernel<EPILOGUE, JOB>;
     cudaLaunchAttribute cluster;
     cudaLaunchConfig_t config = launch_config<EPILOGUE>(&cluster, *clusters, NULL);
     TV_CUDA_TRY(
@@ -82,6 +83,9 @@ extern "C" tv_status gemm_hopper_open(void)
     hopper.clusters = processors / TV_HOPPER_CLUSTER;
     TV_TRY(prepare_all<false>(&hopper.clusters));
     TV_TRY(prepare_all<true>(&hopper.clusters));
+    TV_TRY((prepare<tv_hopper_rows, tv_hopper_rows_job>(&hopper.clusters)));
+    TV_TRY((prepare<tv_hopper_segment_vote<8>, tv_hopper_segment_job>(&hopper.clusters)));
+    TV_TRY((prepare<tv_hopper_segment_vote<16>, tv_hopper_segment_job>(&hopper.clusters)));
     if (hopper.clusters == 0)
         return TV_OK;
     if (hopper.parts == NULL)
@@ -186,13 +190,13 @@ static tv_status launch(const operands *o, const plan *p, const typename EPILOGU
         TV_TRY(encode_operand(&job.a_lo, o->a_lo, o->m, o->reduce, rows));
     TV_TRY(encode_operand(&job.b, o->b, o->n, o->reduce, TV_HOPPER_WIDTH / TV_HOPPER_CLUSTER));
     job.steps = p->steps, job.parts = p->parts, job.part_steps = p->part_steps;
-    job.tiles_m = p->tiles_m, job.tiles_n = p->tiles_n;
+    job.tiles_m = p->tiles_m, job.tiles_n = p->tiles_n, job.rows = rows;
     job.args = *args;
     int64_t items = (int64_t)job.tiles_m * job.tiles_n * job.parts;
     cudaLaunchAttribute cluster;
     cudaLaunchConfig_t config =
         launch_config<EPILOGUE>(&cluster, (int)(items < hopper.clusters ? items : hopper.clusters), stream);
-    TV_CUDA_TRY(cudaLaunchKernelEx(&config, hopper_kernel<EPILOGUE>, job));
+    TV_CUDA_TRY(cudaLaunchKernelEx(&config, hopper_kernel<EPILOGUE, tv_hopper_job<typename EPILOGUE::args>>, job));
     return TV_OK;
 }
 
@@ -241,4 +245,62 @@ extern "C" tv_status gemm_vote_hopper(const tv_gemm_vote_args *a, void *stream)
 {
     operands o = {a->gt, a->gt_lo, a->xt, a->n, a->k, a->tokens};
     return a->gt_lo ? launch_vote<true>(&o, a, stream) : launch_vote<false>(&o, a, stream);
+}
+
+// ---- products of each segment ------------------------------------------------------------------------------------------------
+
+extern "C" int moe_gemm_hopper_fits(const tv_moe_gemm_args *a)
+{
+    return a->segment_count <= TV_HOPPER_SEGMENTS_MAX && (int64_t)a->segment_count * a->n < EXTENT_MAX &&
+           fits(a->rows, a->n, a->reduce, (uintptr_t)a->a | (uintptr_t)a->b) && a->n % TV_HOPPER_WIDTH == 0;
+}
+
+extern "C" int moe_vote_hopper_fits(const tv_moe_vote_args *a)
+{
+    return a->segment_count <= TV_HOPPER_SEGMENTS_MAX && a->rule.levels == 1 && a->k % 8 == 0 &&
+           fits(a->n, a->k, a->columns, (uintptr_t)a->gt | (uintptr_t)a->xt | (uintptr_t)a->votes);
+}
+
+template <class EPILOGUE, class JOB> static tv_status launch_grouped(const JOB *job, void *stream)
+{
+    cudaLaunchAttribute cluster;
+    cudaLaunchConfig_t config = launch_config<EPILOGUE>(&cluster, hopper.clusters, stream);
+    TV_CUDA_TRY(cudaLaunchKernelEx(&config, hopper_kernel<EPILOGUE, JOB>, *job));
+    return TV_OK;
+}
+
+// The operands' B has as many rows as the experts' matrices; the last ones may be beyond those that exist, which no segment names.
+extern "C" tv_status moe_gemm_hopper(const tv_moe_gemm_args *a, void *stream)
+{
+    tv_hopper_rows_job job = {};
+    job.args.gemm = *a;
+    job.args.boxed = a->n % 4 == 0 && ((uintptr_t)a->y & 15) == 0;
+    if (job.args.boxed) {
+        matrix_map y = {a->y, a->rows, a->n, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, sizeof(float), TV_HOPPER_BOX_ROWS};
+        TV_TRY(encode_map(&job.args.y, &y));
+    }
+    TV_TRY(encode_operand(&job.a, a->a, a->rows, a->reduce, TV_HOPPER_ROWS));
+    TV_TRY(encode_operand(&job.b, a->b, a->segment_count * a->n, a->reduce, TV_HOPPER_WIDTH / TV_HOPPER_CLUSTER));
+    job.steps = (int)tv_ceil_div(a->reduce, TV_HOPPER_STEP);
+    job.tiles_n = (int)tv_ceil_div(a->n, TV_HOPPER_WIDTH);
+    return launch_grouped<tv_hopper_rows>(&job, stream);
+}
+
+// Segments of one run have different experts, so nobody else adds to their votes; the runs follow each other.
+extern "C" tv_status moe_vote_hopper(const tv_moe_vote_args *a, void *stream)
+{
+    tv_hopper_segment_job job = {};
+    int64_t count = a->segment_count / a->runs;
+    job.args.vote = *a;
+    TV_TRY(encode_operand(&job.a, a->gt, a->n, a->columns, TV_HOPPER_ROWS));
+    TV_TRY(encode_operand(&job.b, a->xt, a->k, a->columns, TV_HOPPER_WIDTH / TV_HOPPER_CLUSTER));
+    job.tiles_m = (int)tv_ceil_div(a->n, TV_HOPPER_CLUSTER * TV_HOPPER_ROWS);
+    job.tiles_n = (int)tv_ceil_div(a->k, TV_HOPPER_WIDTH);
+    job.count = (int)count;
+    for (int64_t run = 0; run < a->runs; run++) {
+        job.first = (int)(run * count);
+        TV_TRY(a->rule.vote_bits == 8 ? launch_grouped<tv_hopper_segment_vote<8>>(&job, stream)
+                                      : launch_grouped<tv_hopper_segment_vote<16>>(&job, stream));
+    }
+    return TV_OK;
 }

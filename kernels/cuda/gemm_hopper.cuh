@@ -5,6 +5,11 @@
 // the other two take tiles in turn, and each runs the epilogue on its registers while the other one multiplies. Blocks stay until no tile
 // is left. Edges: the copy engine brings zeros, the epilogue masks its stores.
 //
+// Which items there are is the job's to say: one product (tv_hopper_job), or one of each segment (gemm_hopper_grouped.cuh). A job has
+//   table            int32 of shared memory that it wants filled once a block
+//   fill(table)      all threads of the block call it
+//   items(table), item_at(t, table)
+//
 // Two digits: a block's tile has 64 rows, of both digits, in place of 128 rows of one.
 //
 // A product with few tiles may be cut along K into parts, so that every multiprocessor gets work; what an epilogue gets is then a part.
@@ -17,6 +22,7 @@
 //   raw                      values are int32 sums also with two digits: those of hi as m 0, those of lo as m 1
 //   stages                   of the ring
 //   scratch_bytes            shared memory of one warpgroup, a multiple of 1024
+//   turn(item)               what the next calls are about
 //   begin(m, place)          fetch what it needs for 64 rows, before the product starts
 //   store(m, place, values)  the rest; all 128 threads of the warpgroup call it
 //   end()                    after the last tile
@@ -47,14 +53,6 @@
 #define TV_HOPPER_TILE_SUMS (TV_HOPPER_ROWS * TV_HOPPER_WIDTH)
 #define TV_HOPPER_TILE_ROWS(two) ((two) ? TV_HOPPER_ROWS / 2 : TV_HOPPER_ROWS) // of the output
 
-template <class ARGS> struct tv_hopper_job {
-    CUtensorMap a, a_lo, b; // boxes of 128 bytes x 128 rows (two digits: 64), and x 64 rows
-    int steps;              // of K
-    int parts, part_steps;  // of a tile; steps of a part (the last one may have fewer)
-    int tiles_m, tiles_n;   // of clusters
-    ARGS args;
-};
-
 // Where a thread's sums of 64 rows lie in the output, and what its warpgroup may use.
 struct tv_hopper_place {
     int64_t row, col; // of sums[0], without the lane's column
@@ -83,23 +81,35 @@ __device__ static inline tv_hopper_tile tv_hopper_tile_at(int index, int tiles_m
     return {first + inside % high, inside / high};
 }
 
-// What one turn of a block is about: a part of a tile.
+// What one turn of a cluster is about: a part of a tile.
 struct tv_hopper_item {
-    tv_hopper_tile tile;
+    int a_row, b_row;     // of the operands
+    int row, col;         // of the output
+    int row_end;          // of the output: rows from here on are not the item's
     int from, step_count; // of K
+    int segment;          // of a grouped product
 };
 
-// Items of the same part are neighbours, since they share operands.
-template <class JOB> __device__ static inline tv_hopper_item tv_hopper_item_at(const JOB &job, int t)
-{
-    int tiles = job.tiles_m * job.tiles_n, part = t / tiles, index = t - part * tiles, from = part * job.part_steps;
-    return {tv_hopper_tile_at(index, job.tiles_m, job.tiles_n), from, min(job.part_steps, job.steps - from)};
-}
+// One product.
+template <class ARGS> struct tv_hopper_job {
+    static constexpr int table = 1; // none
+    CUtensorMap a, a_lo, b;         // boxes of 128 bytes x 128 rows (two digits: 64), and x 64 rows
+    int steps;                      // of K
+    int parts, part_steps;          // of a tile; steps of a part (the last one may have fewer)
+    int tiles_m, tiles_n, rows;     // of clusters; rows of a block's tile
+    ARGS args;
 
-template <class JOB> __device__ static inline int tv_hopper_items(const JOB &job)
-{
-    return job.tiles_m * job.tiles_n * job.parts;
-}
+    __device__ void fill(int32_t *) const {}
+    __device__ int items(const int32_t *) const { return tiles_m * tiles_n * parts; }
+    // Items of the same part are neighbours, since they share operands.
+    __device__ tv_hopper_item item_at(int t, const int32_t *) const
+    {
+        int tiles = tiles_m * tiles_n, part = t / tiles, from = part * part_steps;
+        tv_hopper_tile tile = tv_hopper_tile_at(t - part * tiles, tiles_m, tiles_n);
+        int row = tile.m * TV_HOPPER_CLUSTER * rows, col = tile.n * TV_HOPPER_WIDTH;
+        return {row, col, row, col, INT32_MAX, from, min(part_steps, steps - from), 0};
+    }
+};
 
 // A place in the ring: slot, and the parity of the phase it is in.
 template <int STAGES> struct tv_hopper_ring {
@@ -123,14 +133,15 @@ template <int STAGES> struct tv_hopper_ring {
 
 // One thread: fill the stages.
 template <class EPILOGUE, class JOB>
-__device__ static void tv_hopper_produce(const JOB &job, uint8_t *shared, uint64_t *full, uint64_t *empty)
+__device__ static void tv_hopper_produce(const JOB &job, const int32_t *table, uint8_t *shared, uint64_t *full,
+                                         uint64_t *empty)
 {
     const int half = TV_HOPPER_WIDTH / TV_HOPPER_CLUSTER, rows = TV_HOPPER_TILE_ROWS(EPILOGUE::two);
-    int rank = tv_cluster_rank(), items = tv_hopper_items(job);
+    int rank = tv_cluster_rank(), items = job.items(table);
     tv_hopper_ring<EPILOGUE::stages> ring = {0, 1}; // the first pass finds all stages empty
     for (int t = blockIdx.x / TV_HOPPER_CLUSTER; t < items; t += gridDim.x / TV_HOPPER_CLUSTER) {
-        tv_hopper_item item = tv_hopper_item_at(job, t);
-        int row = (item.tile.m * TV_HOPPER_CLUSTER + rank) * rows, col = item.tile.n * TV_HOPPER_WIDTH + rank * half;
+        tv_hopper_item item = job.item_at(t, table);
+        int row = item.a_row + rank * rows, col = item.b_row + rank * half;
         for (int i = 0; i < item.step_count; i++) {
             uint8_t *a = shared + ring.slot * TV_HOPPER_STAGE_BYTES, *b = a + TV_HOPPER_A_BYTES;
             uint64_t *arrived = &full[ring.slot];
@@ -214,11 +225,12 @@ __device__ static inline void tv_hopper_finish(EPILOGUE &epilogue, int32_t (&sum
 
 // A warpgroup: every other item of the block.
 template <class EPILOGUE, class JOB>
-__device__ static void tv_hopper_consume(const JOB &job, uint8_t *shared, uint64_t *full, uint64_t *empty)
+__device__ static void tv_hopper_consume(const JOB &job, const int32_t *table, uint8_t *shared, uint64_t *full,
+                                         uint64_t *empty)
 {
     const int rows = TV_HOPPER_TILE_ROWS(EPILOGUE::two);
     int group = threadIdx.x / TV_HOPPER_WARPGROUP - 1, thread = threadIdx.x % TV_HOPPER_WARPGROUP;
-    int items = tv_hopper_items(job), stride = gridDim.x / TV_HOPPER_CLUSTER, rank = tv_cluster_rank(), turn = 0;
+    int items = job.items(table), stride = gridDim.x / TV_HOPPER_CLUSTER, rank = tv_cluster_rank(), turn = 0;
     tv_hopper_reader<EPILOGUE::stages> reader = {
         tv_wgmma_operand(shared), tv_wgmma_operand(shared + TV_HOPPER_A_BYTES), full, empty, {0, 0}};
     tv_hopper_place place[TV_HOPPER_BLOCKS];
@@ -231,17 +243,17 @@ __device__ static void tv_hopper_consume(const JOB &job, uint8_t *shared, uint64
     }
     EPILOGUE epilogue(job.args);
     for (int t = blockIdx.x / TV_HOPPER_CLUSTER; t < items; t += stride, turn++) {
-        tv_hopper_item item = tv_hopper_item_at(job, t);
+        tv_hopper_item item = job.item_at(t, table);
         if (turn % 2 != group) {
             reader.ring.skip(item.step_count);
             continue;
         }
         int32_t sums[TV_HOPPER_BLOCKS][TV_HOPPER_SUMS];
-        int block_row = item.tile.m * TV_HOPPER_CLUSTER + rank;
+        epilogue.turn(item);
 #pragma unroll
         for (int m = 0; m < (EPILOGUE::raw ? TV_HOPPER_BLOCKS : rows / 64); m++) {
-            place[m].row = (int64_t)block_row * rows + 64 * m + thread / TV_WARP * 16 + thread % TV_WARP / 4;
-            place[m].col = (int64_t)item.tile.n * TV_HOPPER_WIDTH;
+            place[m].row = item.row + rank * rows + 64 * m + thread / TV_WARP * 16 + thread % TV_WARP / 4;
+            place[m].col = item.col;
             place[m].piece = (int64_t)t * TV_HOPPER_CLUSTER + rank;
             epilogue.begin(m, place[m]);
         }
@@ -253,14 +265,15 @@ __device__ static void tv_hopper_consume(const JOB &job, uint8_t *shared, uint64
     epilogue.end(place[0]);
 }
 
-template <class EPILOGUE>
-__global__ static void __launch_bounds__(TV_HOPPER_THREADS, 1)
-    hopper_kernel(const __grid_constant__ tv_hopper_job<typename EPILOGUE::args> job)
+template <class EPILOGUE, class JOB>
+__global__ static void __launch_bounds__(TV_HOPPER_THREADS, 1) hopper_kernel(const __grid_constant__ JOB job)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ __align__(1024) uint8_t shared[];
+    __shared__ int32_t table[JOB::table];
     const int stages = EPILOGUE::stages;
     uint64_t *full = (uint64_t *)(shared + TV_HOPPER_BARRIERS(stages, EPILOGUE::scratch_bytes)), *empty = full + stages;
+    job.fill(table);
     if (threadIdx.x == 0) {
         tv_copy_map_prefetch(&job.a);
         tv_copy_map_prefetch(&job.b);
@@ -276,10 +289,10 @@ __global__ static void __launch_bounds__(TV_HOPPER_THREADS, 1)
     if (threadIdx.x < TV_HOPPER_WARPGROUP) {
         tv_registers_fewer<40>();
         if (threadIdx.x == 0)
-            tv_hopper_produce<EPILOGUE>(job, shared, full, empty);
+            tv_hopper_produce<EPILOGUE>(job, table, shared, full, empty);
     } else {
         tv_registers_more<232>();
-        tv_hopper_consume<EPILOGUE>(job, shared, full, empty);
+        tv_hopper_consume<EPILOGUE>(job, table, shared, full, empty);
     }
     tv_cluster_sync(); // the other block may still write into this one's shared memory
 #else

@@ -21,6 +21,12 @@ int gemm_vote_hopper_fits(const tv_gemm_vote_args *args);
 tv_status gemm_hopper(const tv_gemm_args *args, void *stream);
 tv_status gemm_vote_hopper(const tv_gemm_vote_args *args, void *stream);
 
+// The experts' products. Forward and grad-x: outputs of whole tiles of 128 columns. Votes: one level.
+int moe_gemm_hopper_fits(const tv_moe_gemm_args *args);
+int moe_vote_hopper_fits(const tv_moe_vote_args *args);
+tv_status moe_gemm_hopper(const tv_moe_gemm_args *args, void *stream);
+tv_status moe_vote_hopper(const tv_moe_vote_args *args, void *stream);
+
 #ifdef __cplusplus
 }
 #endif

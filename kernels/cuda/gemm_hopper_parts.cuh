@@ -23,6 +23,7 @@ template <bool TWO> struct tv_hopper_part {
     const args &a;
 
     __device__ explicit tv_hopper_part(const args &args) : a(args) {}
+    __device__ void turn(const tv_hopper_item &) {}
     __device__ void begin(int, const tv_hopper_place &) {}
     __device__ void end(const tv_hopper_place &) {}
     __device__ void store(int m, const tv_hopper_place &p, const int32_t (&values)[TV_HOPPER_SUMS]) const

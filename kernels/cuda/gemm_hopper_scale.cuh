@@ -30,6 +30,7 @@ template <bool ACCUMULATE, bool TWO> struct tv_hopper_scale {
 
     __device__ explicit tv_hopper_scale(const args &args) : a(args), parity(0) {}
 
+    __device__ void turn(const tv_hopper_item &) {}
     __device__ void begin(int m, const tv_hopper_place &p)
     {
 #pragma unroll

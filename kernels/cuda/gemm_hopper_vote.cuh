@@ -143,6 +143,7 @@ template <int BITS, bool TWO> struct tv_hopper_vote {
     tv_hopper_squares<TWO> squares[TV_HOPPER_BLOCKS];
 
     __device__ explicit tv_hopper_vote(const args &args) : a(args) {}
+    __device__ void turn(const tv_hopper_item &) {}
     __device__ void begin(int m, const tv_hopper_place &p) { squares[m].load(a, p); }
     __device__ void end(const tv_hopper_place &) {}
 
@@ -224,6 +225,7 @@ template <bool TWO> struct tv_hopper_vote_any {
     tv_hopper_squares<TWO> squares[TV_HOPPER_BLOCKS];
 
     __device__ explicit tv_hopper_vote_any(const args &args) : a(args) {}
+    __device__ void turn(const tv_hopper_item &) {}
     __device__ void begin(int m, const tv_hopper_place &p) { squares[m].load(a, p); }
     __device__ void end(const tv_hopper_place &) {}
 

@@ -1,5 +1,6 @@
 // The experts' products on s8 tensor cores: the tiles of gemm_cuda.cu, found by segment on the device.
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/gemm_hopper.h"
 #include "kernels/cuda/mma_cuda.cuh"
 #include "kernels/cuda/moe_segments.cuh"
 #include "kernels/cuda/vote_cuda.cuh"
@@ -101,6 +102,8 @@ extern "C" tv_status moe_gemm_cuda(const tv_moe_gemm_args *a, void *stream)
 {
     if (!a->segment_count || !a->rows || !a->n || !a->reduce)
         return TV_OK;
+    if (moe_gemm_hopper_fits(a))
+        return moe_gemm_hopper(a, stream);
     TV_TRY(tv_moe_segments_check("moe_gemm", a->segment_count));
     int piece = piece_of(a->reduce, a->a, a->b);
     auto kernel = piece == 16 ? moe_gemm_kernel<16> : piece == 8 ? moe_gemm_kernel<8> : moe_gemm_kernel<1>;
@@ -113,6 +116,8 @@ extern "C" tv_status moe_vote_cuda(const tv_moe_vote_args *a, void *stream)
 {
     if (!a->segment_count || !a->columns || !a->n || !a->k)
         return TV_OK;
+    if (moe_vote_hopper_fits(a))
+        return moe_vote_hopper(a, stream);
     TV_TRY(tv_moe_segments_check("moe_vote", a->segment_count));
     auto kernel = piece_of(a->columns, a->gt, a->xt) == 16 ? moe_vote_kernel<16> : moe_vote_kernel<1>;
     dim3 grid(tv_cuda_blocks(a->k, TV_MMA_N), tv_cuda_blocks(a->n, TV_MMA_M), (unsigned)a->segment_count);

@@ -277,6 +277,7 @@ static tv_status vote_experts(moe_part *part, tv_unit *unit)
     tv_moe_vote_args vote = {.segments = part->rows.segments,
                              .segment_count = part->rows.segment_count,
                              .columns = part->rows.columns,
+                             .runs = part->rows.ranks,
                              .n = 2 * part->inner,
                              .k = part->width,
                              .first_expert = part->rows.first_expert,

@@ -208,6 +208,7 @@ static void *run_vote(const op_backend *on, const vote_case *c, void *votes)
     op_call call = op_begin(on);
     tv_moe_vote_args a = {.segment_count = c->rows.segment_count,
                           .columns = columns,
+                          .runs = c->rows.segment_count > 0 ? c->rows.segment_count : 1,
                           .n = c->n,
                           .k = c->k,
                           .first_expert = c->first_expert,
