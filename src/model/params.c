@@ -208,7 +208,7 @@ tv_status tv_params_initialise(tv_params *params, uint32_t seed, int threshold)
 
 tv_status tv_params_decode(tv_params *params, int all, void *stream)
 {
-    enum { BATCH = 32 };
+    enum { BATCH = 48 };
     tv_decode_args list[BATCH];
     int64_t count = 0;
     for (int64_t i = 0; i < params->count; i++) {

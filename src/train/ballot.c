@@ -6,7 +6,7 @@
 #include "train/schedule.h"
 
 #define HISTOGRAM_BINS 256
-#define BATCH 32 // tensors whose ballots are handed to the backend together
+#define BATCH 48 // tensors whose ballots are handed to the backend together
 enum { COUNT_FLIPS = HISTOGRAM_BINS, COUNT_ZEROS, COUNT_MOVES, COUNT_END };
 
 // Votes that the all-reduce of a tensor sends: N K, rounded up to an even count for 16-bit lanes.
