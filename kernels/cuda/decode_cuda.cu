@@ -131,7 +131,7 @@ __device__ static inline void store_turned(const tv_decode_args &a, int64_t n0, 
                 make_uint4(turned[0][j], turned[1][j], turned[2][j], turned[3][j]), a.rows - n);
 }
 
-__global__ static void __launch_bounds__(THREADS) decode_kernel(const __grid_constant__ tv_many<tv_decode_args> many)
+__global__ static void __launch_bounds__(THREADS, 4) decode_kernel(const __grid_constant__ tv_many<tv_decode_args> many)
 {
     __shared__ __align__(16) uint32_t tile[ROWS * WORDS];
     __shared__ five table[256];
