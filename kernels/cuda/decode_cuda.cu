@@ -33,8 +33,10 @@ __device__ static inline void fill_table(five *table)
 __device__ static inline uint32_t scales(const tv_decode_args &a, const int8_t *E, uint32_t k)
 {
     uint32_t out = 0, group = (uint32_t)a.group;
-    if (group % 4 == 0)
-        return (uint32_t)(uint8_t)tv_lattice_value(a.mantissa_bits, E[k / group] - a.base) * 0x01010101u;
+    if (group % 4 == 0) { // a power of two
+        uint32_t at = k >> (31 - __clz((int)group));
+        return (uint32_t)(uint8_t)tv_lattice_value(a.mantissa_bits, E[at] - a.base) * 0x01010101u;
+    }
     for (uint32_t j = 0; j < 4 && k + j < a.cols; j++)
         out |= (uint32_t)(uint8_t)tv_lattice_value(a.mantissa_bits, E[(k + j) / group] - a.base) << (8 * j);
     return out;
@@ -47,23 +49,41 @@ __device__ static inline uint32_t scaled(uint32_t trits, uint32_t scale)
     return ((scale & used) ^ negative * 0xFFu) + negative;
 }
 
-// Twenty weights of row r of the tile: four packed bytes.
-__device__ static inline void unpack(const tv_decode_args &a, int64_t n, uint32_t k, int r, int word, const five *table,
-                                     uint32_t *tile)
+#define NO_TRITS 121 // the byte of five zeros
+#define TURNS ((ROWS * 8 + THREADS - 1) / THREADS)
+
+// What a thread unpacks in a turn: four packed bytes of row r, the weights of five words.
+typedef struct share {
+    int r, word;
+    int64_t n;
+    uint32_t k;
+    uint8_t byte[4];
+} share;
+
+__device__ static inline share fetch(const tv_decode_args &a, int64_t n0, uint32_t k0, int turn)
 {
+    int i = turn * THREADS + (int)threadIdx.x;
+    share x = {i / 8, i % 8 * 5, n0 + i / 8, k0 + (uint32_t)i % 8 * 20, {0, 0, 0, 0}};
     uint32_t row_bytes = (uint32_t)tv_row_bytes(a.cols);
-    const uint8_t *T = a.T + n * row_bytes;
-    const int8_t *E = a.E + n * tv_row_groups(a.cols, a.group);
-    five f[4];
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++)
-        f[i] = k / 5 + i < row_bytes ? table[T[k / 5 + i]] : five{0, 0};
+    for (uint32_t j = 0; j < 4; j++)
+        x.byte[j] =
+            i < ROWS * 8 && x.n < a.rows && x.k / 5 + j < row_bytes ? a.T[x.n * row_bytes + x.k / 5 + j] : NO_TRITS;
+    return x;
+}
+
+__device__ static inline void unpack(const tv_decode_args &a, const share &x, const five *table, uint32_t *tile)
+{
+    const int8_t *E = a.E + x.n * tv_row_groups(a.cols, a.group);
+    if (x.r >= ROWS || x.n >= a.rows)
+        return;
+    five f[4] = {table[x.byte[0]], table[x.byte[1]], table[x.byte[2]], table[x.byte[3]]};
     uint32_t trits[5] = {f[0].low, f[0].high | f[1].low << 8, f[1].low >> 24 | f[1].high << 8 | f[2].low << 16,
                          f[2].low >> 16 | f[2].high << 16 | f[3].low << 24, f[3].low >> 8 | f[3].high << 24};
 #pragma unroll
     for (uint32_t i = 0; i < 5; i++)
-        if (k + 4 * i < a.cols)
-            tile[place(r, word + (int)i)] = scaled(trits[i], scales(a, E, k + 4 * i));
+        if (x.k + 4 * i < a.cols)
+            tile[place(x.r, x.word + (int)i)] = scaled(trits[i], scales(a, E, x.k + 4 * i));
 }
 
 // Store up to 16 bytes, `room` of them.
@@ -111,7 +131,7 @@ __device__ static inline void store_turned(const tv_decode_args &a, int64_t n0, 
                 make_uint4(turned[0][j], turned[1][j], turned[2][j], turned[3][j]), a.rows - n);
 }
 
-__global__ static void __launch_bounds__(THREADS) decode_kernel(const __grid_constant__ tv_many<tv_decode_args> many)
+__global__ static void __launch_bounds__(THREADS, 4) decode_kernel(const __grid_constant__ tv_many<tv_decode_args> many)
 {
     __shared__ __align__(16) uint32_t tile[ROWS * WORDS];
     __shared__ five table[256];
@@ -119,11 +139,15 @@ __global__ static void __launch_bounds__(THREADS) decode_kernel(const __grid_con
     const tv_decode_args &a = many.item[tv_many_find(many, &block)];
     unsigned across = (unsigned)tv_ceil_div(a.cols, COLS);
     int64_t n0 = (int64_t)(block / across) * ROWS, k0 = (int64_t)(block % across) * COLS;
+    share shares[TURNS];
+#pragma unroll
+    for (int turn = 0; turn < TURNS; turn++)
+        shares[turn] = fetch(a, n0, (uint32_t)k0, turn);
     fill_table(table);
     __syncthreads();
-    for (int i = threadIdx.x; i < ROWS * 8; i += THREADS)
-        if (n0 + i / 8 < a.rows)
-            unpack(a, n0 + i / 8, (uint32_t)k0 + i % 8 * 20, i / 8, i % 8 * 5, table, tile);
+#pragma unroll
+    for (int turn = 0; turn < TURNS; turn++)
+        unpack(a, shares[turn], table, tile);
     __syncthreads();
     for (int i = threadIdx.x; a.w8 && i < ROWS * (COLS / 16); i += THREADS) {
         int r = i / (COLS / 16), piece = i % (COLS / 16);

@@ -8,8 +8,8 @@
 #include "kernels/cuda/gemm_hopper_vote.cuh"
 
 #define EXTENT_MAX ((int64_t)1 << 30) // the copy engine's coordinates are int32
-#define PARTS_MAX 200                 // of all clusters' tiles of a product together
-#define PARTS_BYTES ((size_t)PARTS_MAX * TV_HOPPER_CLUSTER * TV_HOPPER_TILE_SUMS * sizeof(int32_t)) // 25 MiB
+#define PARTS_MAX 128                 // of all clusters' tiles of a product together
+#define PARTS_BYTES ((size_t)PARTS_MAX * TV_HOPPER_CLUSTER * TV_HOPPER_TILE_SUMS * sizeof(int32_t)) // 16 MiB
 
 // 1 in machine code that has Hopper's own instructions.
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -163,17 +163,19 @@ static plan whole_plan(const operands *o, int two)
     return p;
 }
 
-// With as many parts as keep the busiest cluster busy for the fewest steps. Storing the last parts' sums and the launch that joins all of
-// them take about as long as 15 steps, and reading them as long as a step for every 11 parts; an epilogue in place takes 6.
+// With as many parts as take the least time by what an H100 was seen to take, in tenths of a step of 0.3 us: 220 around the steps of a
+// product in one part, 240 with the launch that joins parts, and 6 to store and read again each part.
 static plan parts_plan(const operands *o, int two)
 {
     plan best = whole_plan(o, two);
-    int64_t tiles = (int64_t)best.tiles_m * best.tiles_n, least = tv_ceil_div(tiles, hopper.clusters) * best.steps + 6;
+    int64_t tiles = (int64_t)best.tiles_m * best.tiles_n,
+            least = 10 * tv_ceil_div(tiles, hopper.clusters) * best.steps + 220;
     for (int parts = 2; parts <= best.steps && tiles * parts <= PARTS_MAX; parts++) {
         plan p = best;
         p.part_steps = (int)tv_ceil_div(p.steps, parts);
         p.parts = (int)tv_ceil_div(p.steps, p.part_steps);
-        int64_t cost = tv_ceil_div(tiles * p.parts, hopper.clusters) * p.part_steps + 15 + tiles * p.parts / 11;
+        int64_t turns = tv_ceil_div(tiles * p.parts, hopper.clusters),
+                cost = 10 * turns * p.part_steps + 240 + 6 * tiles * p.parts;
         if (cost < least)
             least = cost, best = p;
     }

@@ -8,7 +8,7 @@ extern "C" {
 
 #include "kernels/kernels.h"
 
-// Look whether this GPU and build can run them, set their limits, and take 25 MiB of device memory for vote products that are cut along
+// Look whether this GPU and build can run them, set their limits, and take 16 MiB of device memory for vote products that are cut along
 // the tokens; these must run one at a time, on one stream. Elsewhere nothing is an error: the fits below are then 0.
 tv_status gemm_hopper_open(void);
 void gemm_hopper_close(void);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DECODE_BATCH = 32 };
+enum { DECODE_BATCH = 48 };
 
 void tv_params_init(tv_params *params, int mantissa_bits)
 {

@@ -6,7 +6,7 @@
 #include "train/schedule.h"
 
 #define HISTOGRAM_BINS 256
-#define BATCH 32 // tensors whose ballots are handed to the backend together
+#define BATCH 48 // tensors whose ballots are handed to the backend together
 enum { COUNT_FLIPS, COUNT_ZEROS, COUNT_MOVES, COUNTS, COUNT_END = HISTOGRAM_BINS + TV_LANE_COUNT * COUNTS };
 
 static int lane_of(const tv_param *p) { return p->spec.placement == TV_PLACE_EXPERT ? TV_LANE_EXPERT : TV_LANE_DENSE; }
