@@ -76,3 +76,30 @@ tv_status tv_backend_find(const char *name, const tv_backend **out)
                        known);
     return TV_FAIL(TV_BACKEND, "there is no backend called '%s': use one of %s, or auto", name, known);
 }
+
+tv_status tv_decode_many(const tv_backend *backend, const tv_decode_args *list, int64_t count, void *stream)
+{
+    if (backend->decode_many)
+        return backend->decode_many(list, count, stream);
+    for (int64_t i = 0; i < count; i++)
+        TV_TRY(backend->decode(&list[i], stream));
+    return TV_OK;
+}
+
+tv_status tv_ballot_many(const tv_backend *backend, const tv_ballot_args *list, int64_t count, void *stream)
+{
+    if (backend->ballot_many)
+        return backend->ballot_many(list, count, stream);
+    for (int64_t i = 0; i < count; i++)
+        TV_TRY(backend->ballot(&list[i], stream));
+    return TV_OK;
+}
+
+tv_status tv_ballot_e_many(const tv_backend *backend, const tv_ballot_e_args *list, int64_t count, void *stream)
+{
+    if (backend->ballot_e_many)
+        return backend->ballot_e_many(list, count, stream);
+    for (int64_t i = 0; i < count; i++)
+        TV_TRY(backend->ballot_e(&list[i], stream));
+    return TV_OK;
+}

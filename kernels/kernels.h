@@ -23,6 +23,7 @@
 
 #include "base/hash.h"
 #include "base/status.h"
+#include "kernels/ops_fused.h"
 
 // ---- packed trits and weights ------------------------------------------------------------------------------------------
 
@@ -424,6 +425,13 @@ typedef struct tv_backend {
     tv_status (*attention_backward)(const tv_attention_backward_args *, void *stream);
     tv_status (*gate)(const tv_gate_args *, void *stream);
     tv_status (*gate_backward)(const tv_gate_backward_args *, void *stream);
+    tv_status (*norm_quantize)(const tv_norm_quantize_args *, void *stream);
+    tv_status (*heads)(const tv_heads_args *, void *stream);
+    tv_status (*heads_backward)(const tv_heads_backward_args *, void *stream);
+    tv_status (*gate_quantize)(const tv_gate_quantize_args *, void *stream);
+    tv_status (*quantize_both)(const tv_quantize_both_args *, void *stream);
+    tv_status (*gate_backward_both)(const tv_gate_backward_both_args *, void *stream);
+    tv_status (*trigram_quantize)(const tv_trigram_quantize_args *, void *stream);
     tv_status (*xent)(const tv_xent_args *, void *stream);
     tv_status (*row_sum)(const tv_row_sum_args *, void *stream);
     tv_status (*add)(const tv_add_args *, void *stream);
@@ -444,23 +452,11 @@ typedef struct tv_backend {
     tv_status (*moe_activate_backward)(const tv_moe_activate_backward_args *, void *stream);
     tv_status (*moe_combine)(const tv_moe_combine_args *, void *stream);
     tv_status (*moe_combine_backward)(const tv_moe_combine_backward_args *, void *stream);
-    tv_status (*vq_init)(const tv_vq_init_args *, void *stream);
-    tv_status (*vq_probes)(const tv_vq_probes_args *, void *stream);
-    tv_status (*vq_send)(const tv_vq_send_args *, void *stream);
-    tv_status (*vq_plan)(const tv_vq_plan_args *, void *stream);
-    tv_status (*vq_search)(const tv_vq_search_args *, void *stream);
-    tv_status (*vq_best)(const tv_vq_best_args *, void *stream);
-    tv_status (*vq_answer)(const tv_vq_answer_args *, void *stream);
-    tv_status (*vq_answer_unpack)(const tv_vq_answer_unpack_args *, void *stream);
-    tv_status (*vq_rows)(const tv_vq_rows_args *, void *stream);
-    tv_status (*vq_gradient)(const tv_vq_gradient_args *, void *stream);
-    tv_status (*vq_group)(const tv_vq_group_args *, void *stream);
-    tv_status (*vq_votes)(const tv_vq_votes_args *, void *stream);
-    tv_status (*vq_votes_rows)(const tv_vq_votes_rows_args *, void *stream);
-    tv_status (*vq_ballot)(const tv_vq_ballot_args *, void *stream);
-    tv_status (*vq_farthest)(const tv_vq_farthest_args *, void *stream);
-    tv_status (*vq_restart)(const tv_vq_restart_args *, void *stream);
-    tv_status (*vq_usage)(const tv_vq_usage_args *, void *stream);
+    // many ops at once, or NULL: called through the functions below
+    tv_status (*decode_many)(const tv_decode_args *list, int64_t count, void *stream);
+    tv_status (*ballot_many)(const tv_ballot_args *list, int64_t count, void *stream);
+    tv_status (*ballot_e_many)(const tv_ballot_e_args *list, int64_t count, void *stream);
+    tv_vq_ops vq; // codebooks: ops_vq.h
 } tv_backend;
 
 // Spans of time for a profiler, nested; each push has its pop, also after a failure. Nothing where no profiler can listen.
@@ -475,6 +471,11 @@ static inline void tv_range_pop(const tv_backend *backend)
     if (backend->range_pop)
         backend->range_pop();
 }
+
+// `count` ops in the list's order (their arguments are host memory): what the backend does at once, or one op after the other.
+tv_status tv_decode_many(const tv_backend *backend, const tv_decode_args *list, int64_t count, void *stream);
+tv_status tv_ballot_many(const tv_backend *backend, const tv_ballot_args *list, int64_t count, void *stream);
+tv_status tv_ballot_e_many(const tv_backend *backend, const tv_ballot_e_args *list, int64_t count, void *stream);
 
 // The backend called `name` ("ref", "cpu", "cuda", or "auto": the fastest that can run here). An absent one gives TV_BACKEND and a
 // sentence that says why and what to do.

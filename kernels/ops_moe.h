@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "base/host_device.h"
+
 // Segments begin on multiples of this in arrays that are transposed for the vote product; the columns between are zeros.
 #define TV_SEGMENT_PAD 128
 // Bytes behind the digits of a row on the wire: its scale (float), expert (int32) and unit (int32).
@@ -26,7 +28,7 @@ typedef struct tv_segment {
 } tv_segment;
 
 // Bytes of a row of `cols` values on the wire: ceil(cols digits / 5), then to a multiple of 4, then the tail.
-static inline int64_t tv_wire_row_bytes(int64_t cols, int digits)
+static inline TV_HOST_DEVICE int64_t tv_wire_row_bytes(int64_t cols, int digits)
 {
     return ((cols * digits + 4) / 5 + 3) / 4 * 4 + TV_WIRE_TAIL_BYTES;
 }
@@ -157,6 +159,7 @@ typedef struct tv_moe_channels_args {
 typedef struct tv_moe_vote_args {
     const tv_segment *segments;
     int64_t segment_count, columns;
+    int64_t runs; // divides segment_count: each of that many runs of neighbouring segments names an expert at most once
     int64_t n, k; // N = 2F, K = D
     int32_t first_expert;
     const int8_t *gt;       // [N, columns]

@@ -283,4 +283,27 @@ typedef struct tv_vq_usage_args {
     int64_t *counts; // [17] or NULL
 } tv_vq_usage_args;
 
+// ---- the ops ---------------------------------------------------------------------------------------------------------------
+
+// Part of every backend's table; none is NULL.
+typedef struct tv_vq_ops {
+    tv_status (*init)(const tv_vq_init_args *, void *stream);
+    tv_status (*probes)(const tv_vq_probes_args *, void *stream);
+    tv_status (*send)(const tv_vq_send_args *, void *stream);
+    tv_status (*plan)(const tv_vq_plan_args *, void *stream);
+    tv_status (*search)(const tv_vq_search_args *, void *stream);
+    tv_status (*best)(const tv_vq_best_args *, void *stream);
+    tv_status (*answer)(const tv_vq_answer_args *, void *stream);
+    tv_status (*answer_unpack)(const tv_vq_answer_unpack_args *, void *stream);
+    tv_status (*rows)(const tv_vq_rows_args *, void *stream);
+    tv_status (*gradient)(const tv_vq_gradient_args *, void *stream);
+    tv_status (*group)(const tv_vq_group_args *, void *stream);
+    tv_status (*votes)(const tv_vq_votes_args *, void *stream);
+    tv_status (*votes_rows)(const tv_vq_votes_rows_args *, void *stream);
+    tv_status (*ballot)(const tv_vq_ballot_args *, void *stream);
+    tv_status (*farthest)(const tv_vq_farthest_args *, void *stream);
+    tv_status (*restart)(const tv_vq_restart_args *, void *stream);
+    tv_status (*usage)(const tv_vq_usage_args *, void *stream);
+} tv_vq_ops;
+
 #endif

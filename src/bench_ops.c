@@ -188,6 +188,110 @@ static tv_status run_trigram(const tv_backend *b, const operands *o)
         NULL);
 }
 
+static tv_status run_norm_quantize(const tv_backend *b, const operands *o)
+{
+    return b->norm_quantize(&(tv_norm_quantize_args){.rows = TOKENS,
+                                                     .cols = WIDTH,
+                                                     .x = o->x,
+                                                     .w8 = o->weights,
+                                                     .saved_q = o->saved,
+                                                     .saved_scale = o->loss,
+                                                     .saved_rstd = o->dv,
+                                                     .q = o->qt,
+                                                     .scale = o->dk,
+                                                     .fault = o->fault},
+                            NULL);
+}
+
+static tv_status run_heads(const tv_backend *b, const operands *o)
+{
+    return b->heads(&(tv_heads_args){.tokens = TOKENS,
+                                     .heads = HEADS,
+                                     .width = HEAD,
+                                     .context = CONTEXT,
+                                     .x = o->x,
+                                     .w8 = o->weights,
+                                     .cos_table = o->table,
+                                     .sin_table = o->table,
+                                     .saved_q = o->saved,
+                                     .saved_scale = o->dq,
+                                     .saved_rstd = o->dv,
+                                     .q = o->qt,
+                                     .scale = o->dk,
+                                     .fault = o->fault},
+                    NULL);
+}
+
+static tv_status run_heads_backward(const tv_backend *b, const operands *o)
+{
+    return b->heads_backward(&(tv_heads_backward_args){.tokens = TOKENS,
+                                                       .heads = HEADS,
+                                                       .width = HEAD,
+                                                       .context = CONTEXT,
+                                                       .w8 = o->weights,
+                                                       .cos_table = o->table,
+                                                       .sin_table = o->table,
+                                                       .saved_q = o->q8,
+                                                       .saved_scale = o->scale,
+                                                       .saved_rstd = o->scale2,
+                                                       .dx = o->y},
+                             NULL);
+}
+
+static tv_status run_gate_quantize(const tv_backend *b, const operands *o)
+{
+    return b->gate_quantize(&(tv_gate_quantize_args){.tokens = TOKENS / 8,
+                                                     .width = FFN,
+                                                     .gu = o->wide,
+                                                     .saved_q = o->saved,
+                                                     .saved_scale = o->loss,
+                                                     .q = o->qt,
+                                                     .scale = o->dk,
+                                                     .fault = o->fault},
+                            NULL);
+}
+
+static tv_status run_quantize_both(const tv_backend *b, const operands *o)
+{
+    return b->quantize_both(&(tv_quantize_both_args){.tokens = TOKENS,
+                                                     .channels = WIDTH,
+                                                     .x = o->x,
+                                                     .q = o->saved,
+                                                     .scale = o->loss,
+                                                     .qt = o->qt,
+                                                     .sumsq = o->sumsq,
+                                                     .fault = o->fault},
+                            NULL);
+}
+
+static tv_status run_gate_backward_both(const tv_backend *b, const operands *o)
+{
+    return b->gate_backward_both(&(tv_gate_backward_both_args){.tokens = TOKENS / 8,
+                                                               .width = FFN,
+                                                               .saved_q = o->q8,
+                                                               .saved_scale = o->scale,
+                                                               .dh = o->x,
+                                                               .dgu = o->wide,
+                                                               .q = o->saved,
+                                                               .scale = o->loss,
+                                                               .qt = o->qt,
+                                                               .sumsq = o->sumsq,
+                                                               .fault = o->fault},
+                                 NULL);
+}
+
+static tv_status run_trigram_quantize(const tv_backend *b, const operands *o)
+{
+    return b->trigram_quantize(&(tv_trigram_quantize_args){.tokens = TOKENS,
+                                                           .channels = WIDTH,
+                                                           .context = CONTEXT,
+                                                           .x = o->x,
+                                                           .q = (int8_t *)o->trigram,
+                                                           .scale = o->loss,
+                                                           .fault = o->fault},
+                               NULL);
+}
+
 static tv_status run_add(const tv_backend *b, const operands *o)
 {
     return b->add(&(tv_add_args){.count = TOKENS * WIDTH, .x = o->x, .y = o->y}, NULL);
@@ -253,6 +357,13 @@ static const struct {
     {"embed_vote", run_embed_vote, TOKENS *WIDTH},
     {"trigram", run_trigram, TOKENS *WIDTH * 16},
     {"add", run_add, TOKENS *WIDTH * 12},
+    {"norm_quantize", run_norm_quantize, TOKENS *WIDTH * 6},
+    {"heads", run_heads, TOKENS *WIDTH * 6},
+    {"heads_backward", run_heads_backward, TOKENS *WIDTH * 9},
+    {"gate_quantize", run_gate_quantize, TOKENS / 8 * FFN * 11},
+    {"quantize_both", run_quantize_both, TOKENS *WIDTH * 6},
+    {"gate_backward_both", run_gate_backward_both, TOKENS / 8 * FFN * 10},
+    {"trigram_quantize", run_trigram_quantize, TOKENS *WIDTH * 7},
     {"ballot", run_ballot, ROWS *WIDTH * 17 / 5},
     {"ballot_e", run_ballot_e, ROWS *WIDTH * 6 / 5},
 };
@@ -314,7 +425,7 @@ static void make_operands(tv_bench_pool *pool, operands *o)
     o->E_accum = tv_bench_int8s(pool, ROWS * WIDTH / GROUP, -7, 7);
     o->T_accum = tv_bench_int8s(pool, ROWS * WIDTH, -63, 63);
     o->votes = tv_bench_int8s(pool, ROWS * WIDTH, -4, 4);
-    o->sumsq = tv_bench_zeros(pool, WIDTH * INT);
+    o->sumsq = tv_bench_zeros(pool, (int64_t)2 * FFN * INT);
     o->ids = make_ids(pool);
     o->fault = tv_bench_zeros(pool, INT);
     o->stats = tv_bench_zeros(pool, 2 * (int64_t)sizeof(int64_t));

@@ -49,7 +49,8 @@ static const char *describe_cpu(void) { return description; }
     .name = "cpu", .describe = describe_cpu, .close = close_cpu, .host_memory = 1, .alloc = alloc_ref,                 \
     .free = free_ref, .copy = copy_ref, .zero = zero_ref, .sync = sync_ref, .pack = pack_ref, .init = init_ref,        \
     .validate = validate_ref, .row_hash = row_hash_ref, .digits_pack = digits_pack_ref,                                \
-    .digits_unpack = digits_unpack_ref
+    .digits_unpack = digits_unpack_ref, .moe_route = moe_route_ref, .moe_route_backward = moe_route_backward_ref,      \
+    .moe_plan = moe_plan_ref
 
 #define USE_BASE(op, args_type) .op = op##_ref,
 #define USE_AVX2(op, args_type) .op = op##_avx2,

@@ -1,9 +1,10 @@
 // Gated activation, forward and backward, and rotary positions.
+#include "kernels/cpu/cpu_bodies.h"
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_rows.h"
 #include "kernels/cpu/cpu_threads.h"
 
-static void gate_rows(const void *args, int64_t first, int64_t last, int thread)
+void TV_ISA_NAME(gate_body)(const void *args, int64_t first, int64_t last, int thread)
 {
     (void)thread;
     const tv_gate_args *a = args;
@@ -18,11 +19,11 @@ static void gate_rows(const void *args, int64_t first, int64_t last, int thread)
 tv_status TV_ISA_NAME(gate)(const tv_gate_args *args, void *stream)
 {
     (void)stream;
-    tv_cpu_for(args->tokens, args->width, gate_rows, args);
+    tv_cpu_for(args->tokens, args->width, TV_ISA_NAME(gate_body), args);
     return TV_OK;
 }
 
-static void gate_backward_rows(const void *args, int64_t first, int64_t last, int thread)
+void TV_ISA_NAME(gate_backward_body)(const void *args, int64_t first, int64_t last, int thread)
 {
     (void)thread;
     const tv_gate_backward_args *ga = args;
@@ -44,11 +45,11 @@ static void gate_backward_rows(const void *args, int64_t first, int64_t last, in
 tv_status TV_ISA_NAME(gate_backward)(const tv_gate_backward_args *args, void *stream)
 {
     (void)stream;
-    tv_cpu_for(args->tokens, args->width, gate_backward_rows, args);
+    tv_cpu_for(args->tokens, args->width, TV_ISA_NAME(gate_backward_body), args);
     return TV_OK;
 }
 
-static void rotary_tokens(const void *args, int64_t first, int64_t last, int thread)
+void TV_ISA_NAME(rotary_body)(const void *args, int64_t first, int64_t last, int thread)
 {
     (void)thread;
     const tv_rotary_args *a = args;
@@ -71,6 +72,6 @@ tv_status TV_ISA_NAME(rotary)(const tv_rotary_args *args, void *stream)
 {
     (void)stream;
     if (args->context > 0)
-        tv_cpu_for(args->tokens, args->heads * args->width / 8, rotary_tokens, args);
+        tv_cpu_for(args->tokens, args->heads * args->width / 8, TV_ISA_NAME(rotary_body), args);
     return TV_OK;
 }

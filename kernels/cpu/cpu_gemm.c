@@ -56,3 +56,20 @@ tv_status TV_ISA_NAME(gemm)(const tv_gemm_args *args, void *stream)
                                     .args = &f};
     return TV_ISA_NAME(tv_cpu_product_run)(&product);
 }
+
+tv_status TV_ISA_NAME(moe_gemm)(const tv_moe_gemm_args *a, void *stream)
+{
+    for (int64_t i = 0; i < a->segment_count; i++) {
+        const tv_segment *s = &a->segments[i];
+        const tv_gemm_args product = {.m = s->rows,
+                                      .n = a->n,
+                                      .reduce = a->reduce,
+                                      .a = a->a + s->first * a->reduce,
+                                      .b = a->b + s->expert * a->n * a->reduce,
+                                      .scale = a->scale + s->first,
+                                      .exponent = a->exponent,
+                                      .y = a->y + s->first * a->n};
+        TV_TRY(TV_ISA_NAME(gemm)(&product, stream));
+    }
+    return TV_OK;
+}

@@ -25,6 +25,7 @@ typedef struct tv_cpu_tile {
 typedef struct tv_cpu_product {
     int64_t m, n, reduce;
     const int8_t *a, *a_lo, *b; // a_lo: second digit or NULL
+    int64_t stride;             // bytes from one row to the next, of all three; 0: reduce
     void (*done)(const void *args, const tv_cpu_tile *tile);
     const void *args;
 } tv_cpu_product;

@@ -56,9 +56,16 @@ static void add_votes(const tv_gemm_vote_args *v, int64_t element, int cols, con
     }
 }
 
+// A vote product, its draws and the pitch of its operands.
+typedef struct vote_job {
+    const tv_gemm_vote_args *votes;
+    int64_t first; // element of the tensor that votes[0] belongs to
+} vote_job;
+
 static void finish_tile(const void *args, const tv_cpu_tile *tile)
 {
-    const tv_gemm_vote_args *v = args;
+    const vote_job *job = args;
+    const tv_gemm_vote_args *v = job->votes;
     vote_row r = {.rule = &v->rule};
     int vote[TV_GEMM_NR];
     for (int c = 0; c < tile->cols; c++)
@@ -68,7 +75,7 @@ static void finish_tile(const void *args, const tv_cpu_tile *tile)
         r.root_g = sqrtf(v->gt_lo == NULL ? (float)v->g_sumsq[n] : (float)v->g_sumsq2[n]);
         load_sums(tile, row, &r);
         if (v->rule.levels > 1)
-            level_votes(&r, (uint64_t)element, tile->cols, vote);
+            level_votes(&r, (uint64_t)(job->first + element), tile->cols, vote);
         else
             sign_votes(&r, vote);
         add_votes(v, element, tile->cols, vote);
@@ -78,6 +85,7 @@ static void finish_tile(const void *args, const tv_cpu_tile *tile)
 tv_status TV_ISA_NAME(gemm_vote)(const tv_gemm_vote_args *args, void *stream)
 {
     (void)stream;
+    const vote_job job = {args, 0};
     if (args->tokens <= 0)
         return TV_OK;
     const tv_cpu_product product = {.m = args->n,
@@ -87,6 +95,39 @@ tv_status TV_ISA_NAME(gemm_vote)(const tv_gemm_vote_args *args, void *stream)
                                     .a_lo = args->gt_lo,
                                     .b = args->xt,
                                     .done = finish_tile,
-                                    .args = args};
+                                    .args = &job};
     return TV_ISA_NAME(tv_cpu_product_run)(&product);
+}
+
+static tv_status segment_votes(const tv_moe_vote_args *a, int64_t segment)
+{
+    const tv_segment *s = &a->segments[segment];
+    int64_t stack = a->n * a->k;
+    tv_gemm_vote_args votes = {.n = a->n,
+                               .k = a->k,
+                               .tokens = s->tokens,
+                               .g_sumsq = a->g_sumsq + segment * a->n,
+                               .x_sumsq = a->x_sumsq + segment * a->k,
+                               .rule = a->rule,
+                               .votes = (char *)a->votes + s->expert * stack * (a->rule.vote_bits / 8)};
+    votes.rule.unit = (uint32_t)s->unit;
+    const vote_job job = {&votes, (a->first_expert + (int64_t)s->expert) * stack};
+    const tv_cpu_product product = {.m = a->n,
+                                    .n = a->k,
+                                    .reduce = s->rows,
+                                    .a = a->gt + s->padded,
+                                    .b = a->xt + s->padded,
+                                    .stride = a->columns,
+                                    .done = finish_tile,
+                                    .args = &job};
+    return TV_ISA_NAME(tv_cpu_product_run)(&product);
+}
+
+tv_status TV_ISA_NAME(moe_vote)(const tv_moe_vote_args *args, void *stream)
+{
+    (void)stream;
+    for (int64_t i = 0; i < args->segment_count; i++)
+        if (args->segments[i].tokens > 0)
+            TV_TRY(segment_votes(args, i));
+    return TV_OK;
 }

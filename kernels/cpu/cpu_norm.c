@@ -1,9 +1,10 @@
 // RMS norm, forward and backward: rows are independent, passes over a row stay in L1.
+#include "kernels/cpu/cpu_bodies.h"
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_rows.h"
 #include "kernels/cpu/cpu_threads.h"
 
-static void norm_rows(const void *args, int64_t first, int64_t last, int thread)
+void TV_ISA_NAME(norm_body)(const void *args, int64_t first, int64_t last, int thread)
 {
     (void)thread;
     const tv_norm_args *a = args;
@@ -28,7 +29,7 @@ tv_status TV_ISA_NAME(norm)(const tv_norm_args *args, void *stream)
 {
     (void)stream;
     if (args->cols > 0)
-        tv_cpu_for(args->rows, args->cols / 4, norm_rows, args);
+        tv_cpu_for(args->rows, args->cols / 4, TV_ISA_NAME(norm_body), args);
     return TV_OK;
 }
 
@@ -57,7 +58,7 @@ static inline float row_correlation(const backward_row *b)
     return tv_lanes_combine(lane);
 }
 
-static void norm_backward_rows(const void *args, int64_t first, int64_t last, int thread)
+void TV_ISA_NAME(norm_backward_body)(const void *args, int64_t first, int64_t last, int thread)
 {
     (void)thread;
     const tv_norm_backward_args *a = args;
@@ -85,6 +86,6 @@ tv_status TV_ISA_NAME(norm_backward)(const tv_norm_backward_args *args, void *st
 {
     (void)stream;
     if (args->cols > 0)
-        tv_cpu_for(args->rows, args->cols / 4, norm_backward_rows, args);
+        tv_cpu_for(args->rows, args->cols / 4, TV_ISA_NAME(norm_backward_body), args);
     return TV_OK;
 }

@@ -27,13 +27,30 @@
     X(attention_backward, tv_attention_backward_args)                                                                  \
     X(gate, tv_gate_args)                                                                                              \
     X(gate_backward, tv_gate_backward_args)                                                                            \
+    X(norm_quantize, tv_norm_quantize_args)                                                                            \
+    X(heads, tv_heads_args)                                                                                            \
+    X(heads_backward, tv_heads_backward_args)                                                                          \
+    X(gate_quantize, tv_gate_quantize_args)                                                                            \
+    X(quantize_both, tv_quantize_both_args)                                                                            \
+    X(gate_backward_both, tv_gate_backward_both_args)                                                                  \
+    X(trigram_quantize, tv_trigram_quantize_args)                                                                      \
     X(xent, tv_xent_args)                                                                                              \
     X(row_sum, tv_row_sum_args)                                                                                        \
     X(add, tv_add_args)                                                                                                \
     X(fill, tv_fill_args)                                                                                              \
     X(ballot_histogram, tv_ballot_args)                                                                                \
     X(ballot, tv_ballot_args)                                                                                          \
-    X(ballot_e, tv_ballot_e_args)
+    X(ballot_e, tv_ballot_e_args)                                                                                      \
+    X(rows_gather, tv_rows_gather_args)                                                                                \
+    X(rows_pack, tv_rows_pack_args)                                                                                    \
+    X(rows_unpack, tv_rows_unpack_args)                                                                                \
+    X(moe_gemm, tv_moe_gemm_args)                                                                                      \
+    X(moe_channels, tv_moe_channels_args)                                                                              \
+    X(moe_vote, tv_moe_vote_args)                                                                                      \
+    X(moe_activate, tv_moe_activate_args)                                                                              \
+    X(moe_activate_backward, tv_moe_activate_backward_args)                                                            \
+    X(moe_combine, tv_moe_combine_args)                                                                                \
+    X(moe_combine_backward, tv_moe_combine_backward_args)
 
 #define TV_CPU_DECLARE(op, args_type)                                                                                  \
     tv_status op##_avx512(const args_type *, void *stream);                                                            \

@@ -35,6 +35,11 @@ typedef struct span {
     int rows, cols, depth;
 } span;
 
+static inline int64_t stride_of(const tv_cpu_product *product)
+{
+    return product->stride != 0 ? product->stride : product->reduce;
+}
+
 static inline int clip(int64_t left, int most) { return left < most ? (int)left : most; }
 
 static void pack_rows(const tv_cpu_product *product, const span *s, workspace *w)
@@ -42,8 +47,8 @@ static void pack_rows(const tv_cpu_product *product, const span *s, workspace *w
     for (int digit = 0; digit < (product->a_lo != NULL ? 2 : 1); digit++) {
         const int8_t *a = digit == 0 ? product->a : product->a_lo;
         for (int p = 0; p * TV_GEMM_MR < s->rows; p++) {
-            const tv_cpu_panel panel = {.from = a + (s->row + p * TV_GEMM_MR) * product->reduce + s->r,
-                                        .stride = product->reduce,
+            const tv_cpu_panel panel = {.from = a + (s->row + p * TV_GEMM_MR) * stride_of(product) + s->r,
+                                        .stride = stride_of(product),
                                         .rows = clip(s->rows - p * TV_GEMM_MR, TV_GEMM_MR),
                                         .depth = s->depth,
                                         .to = w->a[digit][p]};
@@ -55,8 +60,8 @@ static void pack_rows(const tv_cpu_product *product, const span *s, workspace *w
 static void pack_cols(const tv_cpu_product *product, const span *s, workspace *w)
 {
     for (int p = 0; p * TV_GEMM_NR < s->cols; p++) {
-        const tv_cpu_panel panel = {.from = product->b + (s->col + p * TV_GEMM_NR) * product->reduce + s->r,
-                                    .stride = product->reduce,
+        const tv_cpu_panel panel = {.from = product->b + (s->col + p * TV_GEMM_NR) * stride_of(product) + s->r,
+                                    .stride = stride_of(product),
                                     .rows = clip(s->cols - p * TV_GEMM_NR, TV_GEMM_NR),
                                     .depth = s->depth,
                                     .to = w->b[p]};

@@ -1,11 +1,12 @@
 // Quantisation of rows.
+#include "kernels/cpu/cpu_bodies.h"
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_rows.h"
 #include "kernels/cpu/cpu_threads.h"
 
 #define TWO_DIGITS_MAX 16129.0f // 127^2
 
-static void rows_one(const void *args, int64_t first, int64_t last, int thread)
+void TV_ISA_NAME(quantize_rows_body)(const void *args, int64_t first, int64_t last, int thread)
 {
     (void)thread;
     const tv_quantize_rows_args *a = args;
@@ -22,7 +23,7 @@ tv_status TV_ISA_NAME(quantize_rows)(const tv_quantize_rows_args *args, void *st
 {
     (void)stream;
     if (args->cols > 0)
-        tv_cpu_for(args->rows, args->cols / 8, rows_one, args);
+        tv_cpu_for(args->rows, args->cols / 8, TV_ISA_NAME(quantize_rows_body), args);
     return TV_OK;
 }
 

@@ -1,4 +1,5 @@
 // Ops that only move data: embedding, trigrams, row sums, add, fill.
+#include "kernels/cpu/cpu_bodies.h"
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_rows.h"
 #include "kernels/cpu/cpu_threads.h"
@@ -25,7 +26,7 @@ tv_status TV_ISA_NAME(embed)(const tv_embed_args *args, void *stream)
     return TV_OK;
 }
 
-static void trigram_tokens(const void *args, int64_t first, int64_t last, int thread)
+void TV_ISA_NAME(trigram_body)(const void *args, int64_t first, int64_t last, int thread)
 {
     (void)thread;
     const tv_trigram_args *a = args;
@@ -44,7 +45,7 @@ tv_status TV_ISA_NAME(trigram)(const tv_trigram_args *args, void *stream)
 {
     (void)stream;
     if (args->context > 0)
-        tv_cpu_for(args->tokens, args->channels / 2, trigram_tokens, args);
+        tv_cpu_for(args->tokens, args->channels / 2, TV_ISA_NAME(trigram_body), args);
     return TV_OK;
 }
 

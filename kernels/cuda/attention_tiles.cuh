@@ -2,7 +2,8 @@
 //
 // The integer dots of a step are m16n8k32 products. Lane 4 g + t holds the rows g and g + 8 and the columns 8 n + 2 t + e of a step, so
 // it always sees the same eight of sum32's 32 lanes, and they stay in registers. The weights then go to shared memory, and the float
-// chains run as an outer product a link: each lane has 8 rows x 4 channels in registers.
+// chains run as an outer product a link: each lane has 8 rows x 4 channels in registers. The other side's rows lie in shared memory, as
+// bytes for the dots and as floats for the chains; those of the next step are on their way in registers meanwhile.
 //
 // A pair that the causal mask takes out gets weight +0. That link changes nothing: a chain starts at +0, its terms are whole multiples of
 // 2^-149, which never round to zero, and a sum of opposites is +0; so it is never -0, the only value to which +-0 adds a change.
@@ -30,6 +31,12 @@ typedef struct tv_tile_view {
 
 typedef float tv_tile_weights[TV_TILE_STEP][TV_TILE_PITCH];
 typedef float4 tv_tile_floats[TV_TILE_STEP][TV_TILE_WIDTH / 4];
+typedef uint32_t tv_tile_bytes[TV_TILE_STEP][TV_TILE_WIDTH / 4];
+
+// A thread's share of a step's rows: words beside each other of every eighth row.
+typedef struct tv_tile_share {
+    uint32_t word[TV_TILE_STEP * TV_TILE_WIDTH / 4 / TV_TILE_THREADS];
+} tv_tile_share;
 
 __device__ static inline int tv_tile_g(void) { return tv_warp_lane() / 4; }
 __device__ static inline int tv_tile_t(void) { return tv_warp_lane() % 4; }
@@ -74,11 +81,10 @@ __device__ static inline tv_tile_side tv_tile_side_of(const tv_tile_view &v, con
     return {tv_tile_quarter(v, x, v.row + tv_tile_g()), tv_tile_quarter(v, x, v.row + tv_tile_g() + 8)};
 }
 
-// dots[2 h + e]: row g + 8 h with column 2 t + e of the eight rows that begin at token i of x.
-__device__ static inline void tv_tile_dots(const tv_tile_view &v, const tv_tile_side &side, const int8_t *x, int i,
-                                           int32_t dots[4])
+// dots[2 h + e]: row g + 8 h with column 2 t + e of the n-th eight rows of the step.
+__device__ static inline void tv_tile_dots(const tv_tile_side &side, const tv_tile_bytes x, int n, int32_t dots[4])
 {
-    int4 other = tv_tile_quarter(v, x, i + tv_tile_g());
+    int4 other = *(const int4 *)&x[8 * n + tv_tile_g()][tv_tile_t() * 4];
     uint32_t a[2][4] = {{(uint32_t)side.low.x, (uint32_t)side.high.x, (uint32_t)side.low.y, (uint32_t)side.high.y},
                         {(uint32_t)side.low.z, (uint32_t)side.high.z, (uint32_t)side.low.w, (uint32_t)side.high.w}};
     uint32_t b[2][2] = {{(uint32_t)other.x, (uint32_t)other.y}, {(uint32_t)other.z, (uint32_t)other.w}};
@@ -87,15 +93,52 @@ __device__ static inline void tv_tile_dots(const tv_tile_view &v, const tv_tile_
     tv_mma_16832(dots, a[1], b[1]);
 }
 
-// The step's rows from token i on, as floats, by all threads of the block.
-__device__ static inline void tv_tile_load(const tv_tile_view &v, const int8_t *x, int i, tv_tile_floats to)
+#define TV_TILE_ROW_WORDS (TV_TILE_WIDTH / 4)
+#define TV_TILE_SHARE_ROWS (TV_TILE_THREADS / TV_TILE_ROW_WORDS) // between a thread's words
+
+// This thread's share of the rows from token i on.
+__device__ static inline tv_tile_share tv_tile_fetch(const tv_tile_view &v, const int8_t *x, int i)
 {
+    tv_tile_share share;
+    int row = threadIdx.x / TV_TILE_ROW_WORDS, at = threadIdx.x % TV_TILE_ROW_WORDS * 4;
 #pragma unroll
-    for (int n = threadIdx.x; n < TV_TILE_STEP * TV_TILE_WIDTH / 4; n += TV_TILE_THREADS) {
-        int row = n / (TV_TILE_WIDTH / 4), piece = n % (TV_TILE_WIDTH / 4);
-        char4 y = *(const char4 *)(x + tv_tile_item(v, i + row) * TV_TILE_WIDTH + piece * 4);
-        to[row][piece] = make_float4((float)y.x, (float)y.y, (float)y.z, (float)y.w);
+    for (int n = 0; n < (int)(sizeof share.word / sizeof *share.word); n++)
+        share.word[n] = *(const uint32_t *)(x + tv_tile_item(v, i + row + n * TV_TILE_SHARE_ROWS) * TV_TILE_WIDTH + at);
+    return share;
+}
+
+__device__ static inline void tv_tile_put_bytes(const tv_tile_share &share, tv_tile_bytes to)
+{
+    int row = threadIdx.x / TV_TILE_ROW_WORDS, piece = threadIdx.x % TV_TILE_ROW_WORDS;
+#pragma unroll
+    for (int n = 0; n < (int)(sizeof share.word / sizeof *share.word); n++)
+        to[row + n * TV_TILE_SHARE_ROWS][piece] = share.word[n];
+}
+
+__device__ static inline void tv_tile_put_floats(const tv_tile_share &share, tv_tile_floats to)
+{
+    int row = threadIdx.x / TV_TILE_ROW_WORDS, piece = threadIdx.x % TV_TILE_ROW_WORDS;
+#pragma unroll
+    for (int n = 0; n < (int)(sizeof share.word / sizeof *share.word); n++) {
+        uint32_t w = share.word[n];
+        to[row + n * TV_TILE_SHARE_ROWS][piece] =
+            make_float4((float)(int8_t)w, (float)(int8_t)(w >> 8), (float)(int8_t)(w >> 16), (float)(int8_t)(w >> 24));
     }
+}
+
+// Scales of a step: those of `low` for the first TV_TILE_STEP threads, those of `high` for as many behind them; others get 0.
+__device__ static inline float tv_tile_fetch_scale(const tv_tile_view &v, const float *low, const float *high, int i)
+{
+    int row = threadIdx.x % TV_TILE_STEP;
+    if (threadIdx.x >= 2 * TV_TILE_STEP)
+        return 0.0f;
+    return (threadIdx.x < TV_TILE_STEP ? low : high)[tv_tile_item(v, i + row)];
+}
+
+__device__ static inline void tv_tile_put_scale(float scale, float to[2][TV_TILE_STEP])
+{
+    if (threadIdx.x < 2 * TV_TILE_STEP)
+        to[threadIdx.x / TV_TILE_STEP][threadIdx.x % TV_TILE_STEP] = scale;
 }
 
 // One step of the chains acc[m][c] of rows 8 (lane / 16) + m, channels 4 (lane mod 16) + c.

@@ -26,28 +26,61 @@ __device__ static inline pair_weights weigh(const query_values &q, float k_scale
     return {tv_exp(score - q.top) * q.inverse, (float)dp_dot * (q.g_scale * v_scale)};
 }
 
-__global__ static void __launch_bounds__(TV_TILE_THREADS) delta_kernel(tv_attention_backward_args a)
+// The keys of a step: for the dots k and v, for dq's chain k.
+typedef struct key_step {
+    tv_tile_bytes keys, values;
+    tv_tile_floats chain;
+    float scales[2][TV_TILE_STEP]; // s_k, s_v
+} key_step;
+
+// What a thread brings to a step of keys.
+typedef struct key_share {
+    tv_tile_share keys, values;
+    float scale;
+} key_share;
+
+__device__ static inline key_share fetch_keys(const tv_attention_backward_args &a, const tv_tile_view &v, int j)
 {
+    return {tv_tile_fetch(v, a.k, j), tv_tile_fetch(v, a.v, j), tv_tile_fetch_scale(v, a.k_scale, a.v_scale, j)};
+}
+
+__device__ static inline void put_keys(const key_share &share, key_step &step)
+{
+    tv_tile_put_bytes(share.keys, step.keys);
+    tv_tile_put_bytes(share.values, step.values);
+    tv_tile_put_scale(share.scale, step.scales);
+}
+
+__global__ static void __launch_bounds__(TV_TILE_THREADS, 4) delta_kernel(tv_attention_backward_args a)
+{
+    __shared__ __align__(16) key_step step;
     tv_tile_view v = tv_tile_view_of(a.tokens, a.heads, a.context, true);
-    int end = tv_tile_end(v, v.row, TV_TILE_ROWS);
+    int end = tv_tile_end(v, v.tile, TV_TILE_BLOCK), own_end = tv_tile_end(v, v.row, TV_TILE_ROWS);
     tv_tile_side q = tv_tile_side_of(v, a.q), g = tv_tile_side_of(v, a.g);
     query_values at[2] = {query_at(a, v, v.row + tv_tile_g()), query_at(a, v, v.row + tv_tile_g() + 8)};
     float sums[2][TV_TILE_GROUPS][2] = {{{0}}};
+    key_share next = fetch_keys(a, v, 0);
     for (int j0 = 0; j0 < end; j0 += TV_TILE_STEP) {
+        __syncthreads();
+        put_keys(next, step);
+        __syncthreads();
+        next = fetch_keys(a, v, j0 + TV_TILE_STEP);
+        if (j0 >= own_end)
+            continue;
 #pragma unroll
         for (int n = 0; n < TV_TILE_GROUPS; n++) {
             int32_t scores[4], dps[4];
-            tv_tile_dots(v, q, a.k, j0 + 8 * n, scores);
-            tv_tile_dots(v, g, a.v, j0 + 8 * n, dps);
+            tv_tile_dots(q, step.keys, n, scores);
+            tv_tile_dots(g, step.values, n, dps);
 #pragma unroll
             for (int e = 0; e < 2; e++) {
-                int j = j0 + 8 * n + 2 * tv_tile_t() + e;
-                float k_scale = a.k_scale[tv_tile_item(v, j)], v_scale = a.v_scale[tv_tile_item(v, j)];
+                int column = 8 * n + 2 * tv_tile_t() + e;
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
-                    pair_weights w = weigh(at[h], k_scale, v_scale, scores[2 * h + e], dps[2 * h + e]);
+                    pair_weights w =
+                        weigh(at[h], step.scales[0][column], step.scales[1][column], scores[2 * h + e], dps[2 * h + e]);
                     float sum = fmaf(w.p, w.dp, sums[h][n][e]);
-                    sums[h][n][e] = j <= v.row + tv_tile_g() + 8 * h ? sum : sums[h][n][e];
+                    sums[h][n][e] = j0 + column <= v.row + tv_tile_g() + 8 * h ? sum : sums[h][n][e];
                 }
             }
         }
@@ -61,24 +94,24 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS) delta_kernel(tv_attent
     }
 }
 
-// The weights ds s_k[j] of a step. scales: s_k and s_v of the step's keys.
-__device__ static inline void weigh_keys(const tv_attention_backward_args &a, const tv_tile_view &v,
-                                         const tv_tile_side side[2], int j0, const query_values at[2],
-                                         const float delta[2], const float scales[2][TV_TILE_STEP],
+// The weights ds s_k[j] of a step.
+__device__ static inline void weigh_keys(const tv_tile_view &v, const tv_tile_side side[2], int j0,
+                                         const query_values at[2], const float delta[2], const key_step &step,
                                          tv_tile_weights weights)
 {
 #pragma unroll
     for (int n = 0; n < TV_TILE_GROUPS; n++) {
         int32_t scores[4], dps[4];
-        tv_tile_dots(v, side[0], a.k, j0 + 8 * n, scores);
-        tv_tile_dots(v, side[1], a.v, j0 + 8 * n, dps);
+        tv_tile_dots(side[0], step.keys, n, scores);
+        tv_tile_dots(side[1], step.values, n, dps);
 #pragma unroll
         for (int e = 0; e < 2; e++) {
             int column = 8 * n + 2 * tv_tile_t() + e;
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                pair_weights w = weigh(at[h], scales[0][column], scales[1][column], scores[2 * h + e], dps[2 * h + e]);
-                float to_q = (w.p * (w.dp - delta[h])) * scales[0][column];
+                pair_weights w =
+                    weigh(at[h], step.scales[0][column], step.scales[1][column], scores[2 * h + e], dps[2 * h + e]);
+                float to_q = (w.p * (w.dp - delta[h])) * step.scales[0][column];
                 bool seen = j0 + column <= v.row + tv_tile_g() + 8 * h;
                 weights[column][tv_tile_g() + 8 * h] = seen ? to_q : 0.0f;
             }
@@ -89,8 +122,7 @@ __device__ static inline void weigh_keys(const tv_attention_backward_args &a, co
 __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) dq_kernel(tv_attention_backward_args a)
 {
     __shared__ __align__(16) tv_tile_weights weights[TV_TILE_WARPS];
-    __shared__ tv_tile_floats keys;
-    __shared__ float scales[2][TV_TILE_STEP];
+    __shared__ __align__(16) key_step step;
     tv_tile_view v = tv_tile_view_of(a.tokens, a.heads, a.context, true);
     int warp = threadIdx.x / TV_WARP, end = tv_tile_end(v, v.tile, TV_TILE_BLOCK);
     tv_tile_side side[2] = {tv_tile_side_of(v, a.q), tv_tile_side_of(v, a.g)};
@@ -101,20 +133,18 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) dq_kernel(tv_attent
         at[h] = query_at(a, v, i);
         delta[h] = i < v.context ? a.dq[tv_tile_item(v, i) * TV_TILE_WIDTH] : 0.0f;
     }
+    key_share next = fetch_keys(a, v, 0);
     for (int j0 = 0; j0 < end; j0 += TV_TILE_STEP) {
         __syncthreads();
-        tv_tile_load(v, a.k, j0, keys);
-        if (threadIdx.x < 2 * TV_TILE_STEP) {
-            int j = threadIdx.x % TV_TILE_STEP;
-            const float *from = threadIdx.x < TV_TILE_STEP ? a.k_scale : a.v_scale;
-            scales[threadIdx.x / TV_TILE_STEP][j] = from[tv_tile_item(v, j0 + j)];
-        }
+        put_keys(next, step);
+        tv_tile_put_floats(next.keys, step.chain);
         __syncthreads();
+        next = fetch_keys(a, v, j0 + TV_TILE_STEP);
         if (j0 >= tv_tile_end(v, v.row, TV_TILE_ROWS))
             continue;
-        weigh_keys(a, v, side, j0, at, delta, scales, weights[warp]);
+        weigh_keys(v, side, j0, at, delta, step, weights[warp]);
         __syncwarp();
-        tv_tile_chain(weights[warp], keys, acc);
+        tv_tile_chain(weights[warp], step.chain, acc);
         __syncwarp();
     }
 #pragma unroll
@@ -128,18 +158,49 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) dq_kernel(tv_attent
 typedef struct query_step {
     query_values at[TV_TILE_STEP];
     float delta[TV_TILE_STEP];
+    tv_tile_bytes queries, gradients;
+    tv_tile_floats q_chain, g_chain;
 } query_step;
 
+// What a thread brings to it; the values of a query come from the first TV_TILE_STEP threads.
+typedef struct query_share {
+    tv_tile_share queries, gradients;
+    query_values at;
+    float delta;
+} query_share;
+
+__device__ static inline query_share fetch_queries(const tv_attention_backward_args &a, const tv_tile_view &v, int i)
+{
+    query_share share = {tv_tile_fetch(v, a.q, i), tv_tile_fetch(v, a.g, i), {0, 0, 0, 0}, 0};
+    if (threadIdx.x < TV_TILE_STEP) {
+        share.at = query_at(a, v, i + threadIdx.x);
+        share.delta = a.dq[tv_tile_item(v, i + threadIdx.x) * TV_TILE_WIDTH];
+    }
+    return share;
+}
+
+__device__ static inline void put_queries(const query_share &share, query_step &step)
+{
+    tv_tile_put_bytes(share.queries, step.queries);
+    tv_tile_put_bytes(share.gradients, step.gradients);
+    tv_tile_put_floats(share.queries, step.q_chain);
+    tv_tile_put_floats(share.gradients, step.g_chain);
+    if (threadIdx.x < TV_TILE_STEP) {
+        step.at[threadIdx.x] = share.at;
+        step.delta[threadIdx.x] = share.delta;
+    }
+}
+
 // to_k = ds c and to_v = p s_g of a step of queries. side: k and v of the warp's keys; scales: their s_k and s_v.
-__device__ static inline void weigh_queries(const tv_attention_backward_args &a, const tv_tile_view &v,
-                                            const tv_tile_side side[2], int i0, const float scales[2][2],
-                                            const query_step &step, tv_tile_weights to_k, tv_tile_weights to_v)
+__device__ static inline void weigh_queries(const tv_tile_view &v, const tv_tile_side side[2], int i0,
+                                            const float scales[2][2], const query_step &step, tv_tile_weights to_k,
+                                            tv_tile_weights to_v)
 {
 #pragma unroll
     for (int n = 0; n < TV_TILE_GROUPS; n++) {
         int32_t scores[4], dps[4];
-        tv_tile_dots(v, side[0], a.q, i0 + 8 * n, scores);
-        tv_tile_dots(v, side[1], a.g, i0 + 8 * n, dps);
+        tv_tile_dots(side[0], step.queries, n, scores);
+        tv_tile_dots(side[1], step.gradients, n, dps);
 #pragma unroll
         for (int e = 0; e < 2; e++) {
             int column = 8 * n + 2 * tv_tile_t() + e, i = i0 + column;
@@ -160,8 +221,7 @@ __device__ static inline void weigh_queries(const tv_attention_backward_args &a,
 __global__ static void __launch_bounds__(TV_TILE_THREADS, 3) dk_dv_kernel(tv_attention_backward_args a)
 {
     __shared__ __align__(16) tv_tile_weights to_k[TV_TILE_WARPS], to_v[TV_TILE_WARPS];
-    __shared__ tv_tile_floats queries, gradients;
-    __shared__ query_step step;
+    __shared__ __align__(16) query_step step;
     tv_tile_view v = tv_tile_view_of(a.tokens, a.heads, a.context, false);
     int warp = threadIdx.x / TV_WARP;
     tv_tile_side side[2] = {tv_tile_side_of(v, a.k), tv_tile_side_of(v, a.v)};
@@ -171,21 +231,18 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 3) dk_dv_kernel(tv_att
         scales[0][h] = a.k_scale[kj];
         scales[1][h] = a.v_scale[kj];
     }
+    query_share next = fetch_queries(a, v, v.tile);
     for (int i0 = v.tile; i0 < v.context; i0 += TV_TILE_STEP) {
         __syncthreads();
-        tv_tile_load(v, a.q, i0, queries);
-        tv_tile_load(v, a.g, i0, gradients);
-        if (threadIdx.x < TV_TILE_STEP) {
-            step.at[threadIdx.x] = query_at(a, v, i0 + threadIdx.x);
-            step.delta[threadIdx.x] = a.dq[tv_tile_item(v, i0 + threadIdx.x) * TV_TILE_WIDTH];
-        }
+        put_queries(next, step);
         __syncthreads();
+        next = fetch_queries(a, v, i0 + TV_TILE_STEP);
         if (i0 + TV_TILE_STEP <= v.row || v.row >= v.context)
             continue;
-        weigh_queries(a, v, side, i0, scales, step, to_k[warp], to_v[warp]);
+        weigh_queries(v, side, i0, scales, step, to_k[warp], to_v[warp]);
         __syncwarp();
-        tv_tile_chain(to_k[warp], queries, dk);
-        tv_tile_chain(to_v[warp], gradients, dv);
+        tv_tile_chain(to_k[warp], step.q_chain, dk);
+        tv_tile_chain(to_v[warp], step.g_chain, dv);
         __syncwarp();
     }
 #pragma unroll

@@ -3,25 +3,41 @@
 #include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/attention_tiles.h"
 
-// top[h] of row g + 8 h.
+// The keys of a step and, for the second walk, their values.
+typedef struct key_step {
+    tv_tile_bytes keys;
+    tv_tile_floats values;
+    float scales[2][TV_TILE_STEP]; // s_k, s_v
+} key_step;
+
+// top[h] of row g + 8 h; all warps of the block walk together.
 __device__ static void find_tops(const tv_attention_args &a, const tv_tile_view &v, const tv_tile_side &q,
-                                 const float c[2], float top[2])
+                                 const float c[2], key_step &step, float top[2])
 {
-    int end = tv_tile_end(v, v.row, TV_TILE_ROWS);
+    int end = tv_tile_end(v, v.tile, TV_TILE_BLOCK), own_end = tv_tile_end(v, v.row, TV_TILE_ROWS);
+    tv_tile_share keys = tv_tile_fetch(v, a.k, 0);
+    float scale = tv_tile_fetch_scale(v, a.k_scale, a.v_scale, 0);
     top[0] = top[1] = tv_bits_float(0xFF800000u);
     for (int j0 = 0; j0 < end; j0 += TV_TILE_STEP) {
+        __syncthreads();
+        tv_tile_put_bytes(keys, step.keys);
+        tv_tile_put_scale(scale, step.scales);
+        __syncthreads();
+        keys = tv_tile_fetch(v, a.k, j0 + TV_TILE_STEP);
+        scale = tv_tile_fetch_scale(v, a.k_scale, a.v_scale, j0 + TV_TILE_STEP);
+        if (j0 >= own_end)
+            continue;
 #pragma unroll
         for (int n = 0; n < TV_TILE_GROUPS; n++) {
             int32_t dots[4];
-            tv_tile_dots(v, q, a.k, j0 + 8 * n, dots);
+            tv_tile_dots(q, step.keys, n, dots);
 #pragma unroll
             for (int e = 0; e < 2; e++) {
-                int j = j0 + 8 * n + 2 * tv_tile_t() + e;
-                float scale = a.k_scale[tv_tile_item(v, j)];
+                int column = 8 * n + 2 * tv_tile_t() + e;
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
-                    float score = (float)dots[2 * h + e] * (c[h] * scale);
-                    top[h] = j <= v.row + tv_tile_g() + 8 * h && score > top[h] ? score : top[h];
+                    float score = (float)dots[2 * h + e] * (c[h] * step.scales[0][column]);
+                    top[h] = j0 + column <= v.row + tv_tile_g() + 8 * h && score > top[h] ? score : top[h];
                 }
             }
         }
@@ -36,24 +52,24 @@ __device__ static void find_tops(const tv_attention_args &a, const tv_tile_view 
     }
 }
 
-// The weights e_j s_v[j] of a step, and their links of the sums. scales: s_k and s_v of the step's keys.
-__device__ static inline void weigh(const tv_attention_args &a, const tv_tile_view &v, const tv_tile_side &q, int j0,
-                                    const float c[2], const float top[2], const float scales[2][TV_TILE_STEP],
-                                    tv_tile_weights weights, float sums[2][TV_TILE_GROUPS][2])
+// The weights e_j s_v[j] of a step, and their links of the sums.
+__device__ static inline void weigh(const tv_tile_view &v, const tv_tile_side &q, int j0, const float c[2],
+                                    const float top[2], const key_step &step, tv_tile_weights weights,
+                                    float sums[2][TV_TILE_GROUPS][2])
 {
 #pragma unroll
     for (int n = 0; n < TV_TILE_GROUPS; n++) {
         int32_t dots[4];
-        tv_tile_dots(v, q, a.k, j0 + 8 * n, dots);
+        tv_tile_dots(q, step.keys, n, dots);
 #pragma unroll
         for (int e = 0; e < 2; e++) {
             int column = 8 * n + 2 * tv_tile_t() + e;
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                float score = (float)dots[2 * h + e] * (c[h] * scales[0][column]);
+                float score = (float)dots[2 * h + e] * (c[h] * step.scales[0][column]);
                 float y = j0 + column <= v.row + tv_tile_g() + 8 * h ? tv_exp(score - top[h]) : 0.0f;
                 sums[h][n][e] += y;
-                weights[column][tv_tile_g() + 8 * h] = y * scales[1][column];
+                weights[column][tv_tile_g() + 8 * h] = y * step.scales[1][column];
             }
         }
     }
@@ -62,29 +78,31 @@ __device__ static inline void weigh(const tv_attention_args &a, const tv_tile_vi
 __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) attention_tiles_kernel(tv_attention_args a)
 {
     __shared__ __align__(16) tv_tile_weights weights[TV_TILE_WARPS];
-    __shared__ tv_tile_floats values;
-    __shared__ float scales[2][TV_TILE_STEP], inverse[TV_TILE_BLOCK];
+    __shared__ __align__(16) key_step step;
+    __shared__ float inverse[TV_TILE_BLOCK];
     tv_tile_view v = tv_tile_view_of(a.tokens, a.heads, a.context, true);
     int warp = threadIdx.x / TV_WARP, end = tv_tile_end(v, v.tile, TV_TILE_BLOCK);
     tv_tile_side q = tv_tile_side_of(v, a.q);
     float c[2], top[2], acc[8][4] = {{0}}, sums[2][TV_TILE_GROUPS][2] = {{{0}}}, factor[8];
     for (int h = 0; h < 2; h++)
         c[h] = a.q_scale[tv_tile_item(v, v.row + tv_tile_g() + 8 * h)] * v.inv_sqrt;
-    find_tops(a, v, q, c, top);
+    find_tops(a, v, q, c, step, top);
+    tv_tile_share keys = tv_tile_fetch(v, a.k, 0), values = tv_tile_fetch(v, a.v, 0);
+    float scale = tv_tile_fetch_scale(v, a.k_scale, a.v_scale, 0);
     for (int j0 = 0; j0 < end; j0 += TV_TILE_STEP) {
         __syncthreads();
-        tv_tile_load(v, a.v, j0, values);
-        if (threadIdx.x < 2 * TV_TILE_STEP) {
-            int j = threadIdx.x % TV_TILE_STEP;
-            const float *from = threadIdx.x < TV_TILE_STEP ? a.k_scale : a.v_scale;
-            scales[threadIdx.x / TV_TILE_STEP][j] = from[tv_tile_item(v, j0 + j)];
-        }
+        tv_tile_put_bytes(keys, step.keys);
+        tv_tile_put_floats(values, step.values);
+        tv_tile_put_scale(scale, step.scales);
         __syncthreads();
+        keys = tv_tile_fetch(v, a.k, j0 + TV_TILE_STEP);
+        values = tv_tile_fetch(v, a.v, j0 + TV_TILE_STEP);
+        scale = tv_tile_fetch_scale(v, a.k_scale, a.v_scale, j0 + TV_TILE_STEP);
         if (j0 >= tv_tile_end(v, v.row, TV_TILE_ROWS))
             continue;
-        weigh(a, v, q, j0, c, top, scales, weights[warp], sums);
+        weigh(v, q, j0, c, top, step, weights[warp], sums);
         __syncwarp();
-        tv_tile_chain(weights[warp], values, acc);
+        tv_tile_chain(weights[warp], step.values, acc);
         __syncwarp();
     }
 #pragma unroll

@@ -1,6 +1,7 @@
-// The ballot on trits: a thread a packed byte (five elements), so that no two threads share a byte. The flip cap's ties are cut in
+// The ballot on trits, for all rules: a thread a packed byte (five elements), so that no two threads share a byte. The flip cap's ties are cut in
 // element order, which needs the count of ties before each row: one thread walks those rows in order in a launch of its own kind.
 #include "kernels/cuda/ballot_cuda.cuh"
+#include "kernels/cuda/ballot_fast.h"
 #include "kernels/cuda/cuda_ops.h"
 
 #define THREADS 256
@@ -103,10 +104,8 @@ __global__ static void capped_ballot_kernel(tv_ballot_args a)
     }
 }
 
-extern "C" tv_status ballot_cuda(const tv_ballot_args *a, void *stream)
+static tv_status one(const tv_ballot_args *a, void *stream)
 {
-    if (!a->rows || !a->cols)
-        return TV_OK;
     if (a->cut >= 0 && a->rule != TV_RULE_BUDGET)
         capped_ballot_kernel<<<1, THREADS, 0, tv_cuda_stream(stream)>>>(*a);
     else
@@ -115,39 +114,18 @@ extern "C" tv_status ballot_cuda(const tv_ballot_args *a, void *stream)
     TV_CUDA_LAUNCHED("ballot");
 }
 
-// A thread a group.
-__global__ static void ballot_e_kernel(tv_ballot_e_args a)
+extern "C" tv_status ballot_many_cuda(const tv_ballot_args *list, int64_t count, void *stream)
 {
-    int64_t groups = tv_row_groups(a.cols, a.group), i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i >= a.rows * groups)
-        return;
-    int64_t n = i / groups, from = i % groups * a.group, to = from + a.group < a.cols ? from + a.group : a.cols;
-    const uint8_t *T = a.T + n * tv_row_bytes(a.cols);
-    int score = 0;
-    for (int64_t k = from; k < to; k++)
-        score += tv_sign(tv_vote_get(a.votes, a.vote_bits, n * a.cols + k)) * tv_byte_trit(T[k / 5], (int)(k % 5));
-    uint64_t x = (uint64_t)a.eta_e_q * (uint64_t)(score < 0 ? -score : score) / (uint64_t)(to - from);
-    tv_rng_key key = {a.seed, TV_RNG_BALLOT_E, a.tensor_id, a.step};
-    uint32_t r = tv_rng16(key, (uint64_t)(a.first_row * groups + i));
-    int64_t e = a.E_accum[i] - tv_sign(score) * (int64_t)((x + r) >> 16);
-    int most = a.base + tv_lattice_codes(a.mantissa_bits) - 1;
-    int direction = e >= a.threshold ? 1 : e <= -a.threshold ? -1 : 0;
-    if (direction == 0) {
-        a.E_accum[i] = (int8_t)e;
-    } else if (direction > 0 ? a.E[i] < most : a.E[i] > a.base) {
-        a.E[i] = (int8_t)(a.E[i] + direction);
-        a.E_accum[i] = 0;
-        atomicAdd((unsigned long long *)a.stats, 1ull);
-    } else {
-        a.E_accum[i] = (int8_t)(direction * (a.threshold - 1));
+    int64_t done = 1;
+    for (int64_t i = 0; i < count; i += done, done = 1) {
+        if (!list[i].rows || !list[i].cols)
+            continue;
+        if (ballot_fast_fits(&list[i]))
+            TV_TRY(ballot_fast(list + i, count - i, &done, stream));
+        else
+            TV_TRY(one(&list[i], stream));
     }
+    return TV_OK;
 }
 
-extern "C" tv_status ballot_e_cuda(const tv_ballot_e_args *a, void *stream)
-{
-    if (!a->rows || !a->cols)
-        return TV_OK;
-    ballot_e_kernel<<<tv_cuda_blocks(a->rows * tv_row_groups(a->cols, a->group), THREADS), THREADS, 0,
-                      tv_cuda_stream(stream)>>>(*a);
-    TV_CUDA_LAUNCHED("ballot_e");
-}
+extern "C" tv_status ballot_cuda(const tv_ballot_args *a, void *stream) { return ballot_many_cuda(a, 1, stream); }

@@ -203,8 +203,8 @@ static tv_status bench_shape(const tv_lt *lt, const int64_t shape[3], cudaEvent_
 
 extern "C" tv_status tv_bench_gemm_cuda(FILE *out)
 {
-    static const int64_t shapes[][3] = {
-        {8192, 8192, 8192}, {16384, 4096, 4096}, {16384, 1024, 4096}, {4096, 512, 1536}, {2048, 2048, 2048}};
+    static const int64_t shapes[][3] = {{8192, 8192, 8192}, {16384, 4096, 4096}, {16384, 1024, 4096}, {16384, 512, 512},
+                                        {16384, 2880, 512}, {4096, 512, 1536},   {2048, 2048, 2048}};
     tv_lt lt;
     cudaEvent_t from = NULL, to = NULL;
     tv_status st = tv_lt_open(&lt);

@@ -30,6 +30,7 @@ tv_status gemm_open_cuda(void);
 tv_status pack_cuda(const tv_pack_args *args, void *stream);
 tv_status unpack_cuda(const tv_pack_args *args, void *stream);
 tv_status decode_cuda(const tv_decode_args *args, void *stream);
+tv_status decode_many_cuda(const tv_decode_args *list, int64_t count, void *stream);
 tv_status init_cuda(const tv_init_args *args, void *stream);
 tv_status validate_cuda(const tv_validate_args *args, void *stream);
 tv_status row_hash_cuda(const tv_row_hash_args *args, void *stream);
@@ -52,13 +53,36 @@ tv_status attention_cuda(const tv_attention_args *args, void *stream);
 tv_status attention_backward_cuda(const tv_attention_backward_args *args, void *stream);
 tv_status gate_cuda(const tv_gate_args *args, void *stream);
 tv_status gate_backward_cuda(const tv_gate_backward_args *args, void *stream);
+tv_status norm_quantize_cuda(const tv_norm_quantize_args *args, void *stream);
+tv_status heads_cuda(const tv_heads_args *args, void *stream);
+tv_status heads_backward_cuda(const tv_heads_backward_args *args, void *stream);
+tv_status gate_quantize_cuda(const tv_gate_quantize_args *args, void *stream);
+tv_status quantize_both_cuda(const tv_quantize_both_args *args, void *stream);
+tv_status gate_backward_both_cuda(const tv_gate_backward_both_args *args, void *stream);
+tv_status trigram_quantize_cuda(const tv_trigram_quantize_args *args, void *stream);
 tv_status xent_cuda(const tv_xent_args *args, void *stream);
 tv_status row_sum_cuda(const tv_row_sum_args *args, void *stream);
 tv_status add_cuda(const tv_add_args *args, void *stream);
 tv_status fill_cuda(const tv_fill_args *args, void *stream);
 tv_status ballot_histogram_cuda(const tv_ballot_args *args, void *stream);
 tv_status ballot_cuda(const tv_ballot_args *args, void *stream);
+tv_status ballot_many_cuda(const tv_ballot_args *list, int64_t count, void *stream);
 tv_status ballot_e_cuda(const tv_ballot_e_args *args, void *stream);
+tv_status moe_route_cuda(const tv_moe_route_args *a, void *stream);
+tv_status moe_route_backward_cuda(const tv_moe_route_backward_args *a, void *stream);
+tv_status moe_plan_cuda(const tv_moe_plan_args *a, void *stream);
+tv_status rows_gather_cuda(const tv_rows_gather_args *a, void *stream);
+tv_status rows_pack_cuda(const tv_rows_pack_args *a, void *stream);
+tv_status rows_unpack_cuda(const tv_rows_unpack_args *a, void *stream);
+tv_status moe_gemm_cuda(const tv_moe_gemm_args *a, void *stream);
+tv_status moe_channels_cuda(const tv_moe_channels_args *a, void *stream);
+tv_status moe_vote_cuda(const tv_moe_vote_args *a, void *stream);
+tv_status moe_activate_cuda(const tv_moe_activate_args *a, void *stream);
+tv_status moe_activate_backward_cuda(const tv_moe_activate_backward_args *a, void *stream);
+tv_status moe_combine_cuda(const tv_moe_combine_args *a, void *stream);
+tv_status moe_combine_backward_cuda(const tv_moe_combine_backward_args *a, void *stream);
+tv_status moe_open_cuda(void); // before the experts' products
+tv_status ballot_e_many_cuda(const tv_ballot_e_args *list, int64_t count, void *stream);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 // Embedding, its one-hot vote, and the trigram sequencer.
-#include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/vector_cuda.cuh"
 
 #define THREADS 256
 
@@ -15,11 +15,26 @@ __global__ static void embed_kernel(tv_embed_args a)
     a.x[i] = (float)a.w8[a.ids[t] * a.width + c] * tv_exp2i(a.exponent);
 }
 
+// A warp a token, 4 channels a lane.
+__global__ static void embed_quads_kernel(tv_embed_args a)
+{
+    int64_t t = tv_warp_row(), quads = a.width / TV_QUAD;
+    if (t >= a.tokens)
+        return;
+    int64_t id = a.ids[t];
+    for (int64_t i = tv_warp_lane(); i < quads; i += TV_WARP)
+        ((float4 *)a.x)[t * quads + i] = tv_scale4(tv_word_floats(tv_word(a.w8, id * quads + i)), tv_exp2i(a.exponent));
+}
+
 extern "C" tv_status embed_cuda(const tv_embed_args *a, void *stream)
 {
     if (!a->tokens || !a->width)
         return TV_OK;
-    embed_kernel<<<tv_cuda_blocks(a->tokens * a->width, THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(*a);
+    if (a->width % TV_QUAD == 0 && tv_cuda_aligned({a->w8, a->x}))
+        embed_quads_kernel<<<tv_cuda_blocks(a->tokens, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0,
+                             tv_cuda_stream(stream)>>>(*a);
+    else
+        embed_kernel<<<tv_cuda_blocks(a->tokens * a->width, THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("embed");
 }
 
@@ -96,11 +111,30 @@ __global__ static void trigram_backward_kernel(tv_trigram_args a)
     a.out[i] = a.out[i] + ((own + next) + second);
 }
 
+// A warp a token, 4 channels a lane.
+__global__ static void trigram_backward_quads_kernel(tv_trigram_args a)
+{
+    int64_t t = tv_warp_row(), quads = a.channels / TV_QUAD, left = a.context - 1 - t % a.context;
+    if (t >= a.tokens)
+        return;
+    for (int64_t i = tv_warp_lane(); i < quads; i += TV_WARP) {
+        float4 own = tv_quad(a.in, (t * 3 + 2) * quads + i);
+        float4 next = left >= 1 ? tv_quad(a.in, (t * 3 + 4) * quads + i) : tv_quad_zero();
+        float4 second = left >= 2 ? tv_quad(a.in, (t * 3 + 6) * quads + i) : tv_quad_zero();
+        float4 *dx = (float4 *)a.out + t * quads + i, old = *dx;
+        *dx = tv_sum4(old, tv_sum4(tv_sum4(own, next), second));
+    }
+}
+
 extern "C" tv_status trigram_backward_cuda(const tv_trigram_args *a, void *stream)
 {
     if (!a->tokens || !a->channels || !a->context)
         return TV_OK;
-    trigram_backward_kernel<<<tv_cuda_blocks(a->tokens * a->channels, THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(
-        *a);
+    if (a->channels % TV_QUAD == 0 && tv_cuda_aligned({a->in, a->out}))
+        trigram_backward_quads_kernel<<<tv_cuda_blocks(a->tokens, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0,
+                                        tv_cuda_stream(stream)>>>(*a);
+    else
+        trigram_backward_kernel<<<tv_cuda_blocks(a->tokens * a->channels, THREADS), THREADS, 0,
+                                  tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("trigram_backward");
 }

@@ -6,19 +6,29 @@
 
 #include "kernels/cuda/gemm_hopper.cuh"
 
-// The sums of squares of a thread's two rows, and of the column of the tile that has the thread's number.
-struct tv_hopper_squares {
-    int32_t g[2], x;
+// An epilogue's value as a float.
+template <bool TWO> __device__ static inline float tv_hopper_float(int32_t value)
+{
+    return TWO ? tv_bits_float((uint32_t)value) : (float)value;
+}
 
-    __device__ static tv_hopper_squares load(const tv_gemm_vote_args &a, const tv_hopper_place &p)
+template <bool TWO> __device__ static inline float tv_hopper_g_square(const tv_gemm_vote_args &a, int64_t n)
+{
+    return TWO ? (float)a.g_sumsq2[n] : (float)a.g_sumsq[n];
+}
+
+// The sums of squares of a thread's two rows, and of the column of the tile that has the thread's number.
+template <bool TWO> struct tv_hopper_squares {
+    float g[2];
+    int32_t x;
+
+    __device__ void load(const tv_gemm_vote_args &a, const tv_hopper_place &p)
     {
         static_assert(TV_HOPPER_WIDTH == TV_HOPPER_WARPGROUP, "a thread a column");
-        tv_hopper_squares s;
 #pragma unroll
         for (int h = 0; h < 2; h++)
-            s.g[h] = p.row + 8 * h < a.n ? a.g_sumsq[p.row + 8 * h] : 0;
-        s.x = p.col + p.thread < a.k ? a.x_sumsq[p.col + p.thread] : 0;
-        return s;
+            g[h] = p.row + 8 * h < a.n ? tv_hopper_g_square<TWO>(a, p.row + 8 * h) : 0.0f;
+        x = p.col + p.thread < a.k ? a.x_sumsq[p.col + p.thread] : 0;
     }
 
     // rx of the tile's columns in shared memory, for the whole warpgroup.
@@ -115,20 +125,27 @@ __device__ static inline float tv_hopper_exceeds(float f, float steep_threshold)
 }
 
 // 1 + vote of two sums, as bytes 0 and 1 of the word. Bytes 2 and 3 are no use.
-__device__ static inline uint32_t tv_hopper_two_votes(int32_t sum0, int32_t sum1, float steep0, float steep1)
+__device__ static inline uint32_t tv_hopper_two_votes(float f0, float f1, float steep0, float steep1)
 {
     const float bytes = 0x1p23f + 0x1p22f + 0x0101; // from here a unit is the last bit
-    float f0 = (float)sum0, f1 = (float)sum1;
     float vote0 = tv_hopper_exceeds(f0, steep0) - tv_hopper_exceeds(-f0, steep0);
     float vote1 = tv_hopper_exceeds(f1, steep1) - tv_hopper_exceeds(-f1, steep1);
     return tv_float_bits(fmaf(vote1, 256.0f, bytes + vote0));
 }
 
-template <int BITS> struct tv_hopper_vote {
+template <int BITS, bool TWO> struct tv_hopper_vote {
     typedef tv_gemm_vote_args args;
-    typedef tv_hopper_squares early;
-    static constexpr int scratch_bytes = TV_HOPPER_WIDTH * (int)sizeof(float);
+    static constexpr bool two = TWO, raw = false;
+    static constexpr int stages = 6, scratch_bytes = 1024;
     static constexpr int blocks = TV_HOPPER_WIDTH / 32; // of columns
+
+    const args &a;
+    tv_hopper_squares<TWO> squares[TV_HOPPER_BLOCKS];
+
+    __device__ explicit tv_hopper_vote(const args &args) : a(args) {}
+    __device__ void turn(const tv_hopper_item &) {}
+    __device__ void begin(int m, const tv_hopper_place &p) { squares[m].load(a, p); }
+    __device__ void end(const tv_hopper_place &) {}
 
     // What a thread adds to: in each block the eight columns of the lane, in two rows.
     struct view {
@@ -142,8 +159,6 @@ template <int BITS> struct tv_hopper_vote {
         }
     };
 
-    __device__ static early load(const args &a, const tv_hopper_place &p) { return early::load(a, p); }
-
     // Add the votes of one row in 32 columns. rx: of this lane's columns.
     __device__ static void count(tv_hopper_votes<BITS> &votes, const int32_t *sums, const float *rx, float steep,
                                  const tv_hopper_gather &gather)
@@ -152,7 +167,8 @@ template <int BITS> struct tv_hopper_vote {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             float2 pair = *(const float2 *)(rx + 8 * j);
-            bytes[j] = tv_hopper_two_votes(sums[4 * j], sums[4 * j + 1], steep * pair.x, steep * pair.y);
+            bytes[j] = tv_hopper_two_votes(tv_hopper_float<TWO>(sums[4 * j]), tv_hopper_float<TWO>(sums[4 * j + 1]),
+                                           steep * pair.x, steep * pair.y);
         }
         uint32_t low = __byte_perm(bytes[0], bytes[1], 0x5410), high = __byte_perm(bytes[2], bytes[3], 0x5410);
         gather(&low, &high);
@@ -181,15 +197,14 @@ template <int BITS> struct tv_hopper_vote {
         }
     }
 
-    __device__ static void store(const args &a, const early &e, const tv_hopper_place &p,
-                                 const int32_t (&sums)[TV_HOPPER_SUMS])
+    __device__ void store(int m, const tv_hopper_place &p, const int32_t (&sums)[TV_HOPPER_SUMS]) const
     {
-        const float *rx = e.share_rx(a, p) + p.thread % 4 * 2;
+        const float *rx = squares[m].share_rx(a, p) + p.thread % 4 * 2;
         view v(a, p);
         float steep[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            float test = a.rule.tau * sqrtf((float)e.g[h]);
+            float test = a.rule.tau * sqrtf(squares[m].g[h]);
             steep[h] = (test < 0.0f ? 0.0f : test) * TV_HOPPER_STEEP; // at 0 every sum but 0 votes, as below 0
         }
         if (tv_hopper_inside(a.n, a.k, p))
@@ -200,26 +215,33 @@ template <int BITS> struct tv_hopper_vote {
 };
 
 // Any levels, any width: each warp puts 64 columns of its 16 rows into shared memory, then every lane takes eight columns of a row.
-struct tv_hopper_vote_any {
+template <bool TWO> struct tv_hopper_vote_any {
     typedef tv_gemm_vote_args args;
-    typedef tv_hopper_squares early;
-    static constexpr int rx_bytes = TV_HOPPER_WIDTH * (int)sizeof(float);
-    static constexpr int scratch_bytes = rx_bytes + 64 * 64 * (int)sizeof(int32_t);
+    static constexpr bool two = TWO, raw = false;
+    static constexpr int rx_bytes = 1024;
+    static constexpr int stages = 5, scratch_bytes = rx_bytes + 64 * 64 * (int)sizeof(int32_t);
 
-    __device__ static early load(const args &a, const tv_hopper_place &p) { return early::load(a, p); }
+    const args &a;
+    tv_hopper_squares<TWO> squares[TV_HOPPER_BLOCKS];
 
-    __device__ static int vote(const args &a, int32_t sum, float root_g, float rx, uint32_t r16)
+    __device__ explicit tv_hopper_vote_any(const args &args) : a(args) {}
+    __device__ void turn(const tv_hopper_item &) {}
+    __device__ void begin(int m, const tv_hopper_place &p) { squares[m].load(a, p); }
+    __device__ void end(const tv_hopper_place &) {}
+
+    __device__ static int vote(const args &a, int32_t value, float root_g, float rx, uint32_t r16)
     {
+        float sum = tv_hopper_float<TWO>(value);
         if (a.rule.levels > 1)
-            return tv_vote_level((float)sum, root_g * rx, a.rule.levels, r16);
-        return fabsf((float)sum) > a.rule.tau * root_g * rx ? tv_sign(sum) : 0;
+            return tv_vote_level(sum, root_g * rx, a.rule.levels, r16);
+        return fabsf(sum) > a.rule.tau * root_g * rx ? (sum > 0.0f) - (sum < 0.0f) : 0;
     }
 
     // Eight columns of a row from (n, k) on; `width` of them exist. The draws of eight elements may lie in two blocks.
     __device__ static void row_votes(const args &a, const int32_t *sums, const float *rx, int64_t n, int64_t k,
                                      int width)
     {
-        float root_g = sqrtf((float)a.g_sumsq[n]);
+        float root_g = sqrtf(tv_hopper_g_square<TWO>(a, n));
         int64_t element = n * a.k + k;
         tv_rng_key key = tv_vote_level_key(&a.rule);
         uint64_t index = (uint64_t)element >> 3;
@@ -240,7 +262,7 @@ struct tv_hopper_vote_any {
     // The same where eight votes lie on their own border, so that their draws are one block and they are added as words.
     __device__ static void whole_votes(const args &a, const int32_t *sums, const float *rx, int64_t n, int64_t k)
     {
-        float root_g = sqrtf((float)a.g_sumsq[n]);
+        float root_g = sqrtf(tv_hopper_g_square<TWO>(a, n));
         int64_t element = n * a.k + k;
         tv_hopper_votes<8> bytes = {};
         tv_hopper_votes<16> halves = {};
@@ -269,10 +291,9 @@ struct tv_hopper_vote_any {
         }
     }
 
-    __device__ static void store(const args &a, const early &e, const tv_hopper_place &p,
-                                 const int32_t (&sums)[TV_HOPPER_SUMS])
+    __device__ void store(int m, const tv_hopper_place &p, const int32_t (&sums)[TV_HOPPER_SUMS]) const
     {
-        const float *rx = e.share_rx(a, p);
+        const float *rx = squares[m].share_rx(a, p);
         bool whole = a.k % 8 == 0 && ((uintptr_t)a.votes & 15) == 0;
         int lane = p.thread % TV_WARP;
         int64_t row0 = p.row - lane / 4; // of the warp

@@ -83,6 +83,23 @@ __device__ static inline void tv_copy_box_to(void *to, const CUtensorMap *map, u
                  : "memory");
 }
 
+// Shared memory `from` to the map's box at (col, row); what lies outside of the matrix is left out.
+__device__ static inline void tv_copy_box_out(const CUtensorMap *map, const void *from, int col, int row)
+{
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
+                 "r"(tv_hopper_shared(from)), "r"(col), "r"(row)
+                 : "memory");
+}
+
+// This thread's copies out so far form a group.
+__device__ static inline void tv_copy_out_commit(void) { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+
+// Until all of this thread's groups have read their shared memory.
+__device__ static inline void tv_copy_out_wait(void) { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+
+// What this thread stored into shared memory is seen by the copy engine behind the next barrier.
+__device__ static inline void tv_copy_out_fence(void) { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
 // ---- clusters and warpgroups ---------------------------------------------------------------------------------------------------
 
 __device__ static inline int tv_cluster_rank(void)

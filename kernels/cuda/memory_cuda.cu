@@ -2,6 +2,8 @@
 #include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device_pick.h"
+#include "kernels/cuda/gemm_hopper.h"
+#include "kernels/cuda/moe_scratch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -85,7 +87,8 @@ extern "C" tv_status open_cuda(int local_rank, int local_size, int threads)
     TV_TRY(check_device(device, &prop));
     device_uuid = prop.uuid;
     snprintf(device_text, sizeof device_text, "cuda (GPU %d: %s, sm_%d%d)", device, prop.name, prop.major, prop.minor);
-    return gemm_open_cuda();
+    TV_TRY(gemm_open_cuda());
+    return moe_open_cuda();
 }
 
 extern "C" void device_id_cuda(unsigned char id[TV_DEVICE_ID_BYTES]) { memcpy(id, &device_uuid, sizeof device_uuid); }
@@ -99,7 +102,12 @@ extern "C" tv_status device_memory_cuda(int64_t *used_bytes, int64_t *all_bytes)
     return TV_OK;
 }
 
-extern "C" void close_cuda(void) { cudaDeviceSynchronize(); }
+extern "C" void close_cuda(void)
+{
+    cudaDeviceSynchronize();
+    gemm_hopper_close();
+    moe_close_cuda();
+}
 
 extern "C" tv_status alloc_cuda(size_t bytes, void **out)
 {

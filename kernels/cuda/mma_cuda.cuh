@@ -3,7 +3,8 @@
 // Block tile 128 x 128, k step 64 bytes, 8 warps as 2 x 4, warp tile 64 x 32 (4 x 4 fragments of 16 x 8). Both operands K-major, so
 // both go through ldmatrix without transposition. Shared memory: STAGES x (A tile + B tile), rows of 64 bytes in four 16-byte
 // chunks, chunk c of row r stored at c ^ ((r >> 1) & 3): the eight rows of an ldmatrix fall into different banks. Rows and the k
-// tail beyond the edge are filled with zeros. Vector copies need `reduce` to be a multiple of 16; other lengths copy bytes.
+// tail beyond the edge are filled with zeros. PIECE, 16 or 8, is the length of an asynchronous copy, and has to divide `reduce` and the
+// operands' addresses; PIECE 1 copies bytes.
 #ifndef TV_KERNELS_MMA_CUDA_CUH
 #define TV_KERNELS_MMA_CUDA_CUH
 
@@ -21,6 +22,7 @@ typedef struct tv_mma_operand {
     const int8_t *data;
     int64_t rows; // rows of the whole operand
     int64_t reduce;
+    int64_t pitch; // bytes from one row to the next; 0: reduce
 } tv_mma_operand;
 
 __device__ static inline uint32_t tv_shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
@@ -30,23 +32,33 @@ __device__ static inline int tv_mma_offset(int row, int chunk)
     return row * TV_MMA_K + ((chunk ^ ((row >> 1) & 3)) << 4);
 }
 
-// Tile of 128 rows x 64 bytes at (row0, k0) into shared memory; asynchronous when VECTOR.
-template <bool VECTOR>
-__device__ static inline void tv_mma_load(tv_mma_operand o, int64_t row0, int64_t k0, int8_t *tile)
+// PIECE bytes to shared memory, asynchronously; zeros when not inside.
+template <int PIECE> __device__ static inline void tv_mma_copy(int8_t *to, const int8_t *from, bool inside)
 {
+    int bytes = inside ? PIECE : 0;
+    if (PIECE == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(tv_shared_address(to)), "l"(from),
+                     "r"(bytes));
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(tv_shared_address(to)), "l"(from),
+                     "r"(bytes));
+}
+
+// Tile of 128 rows x 64 bytes at (row0, k0) into shared memory; asynchronous when PIECE is more than 1.
+template <int PIECE> __device__ static inline void tv_mma_load(tv_mma_operand o, int64_t row0, int64_t k0, int8_t *tile)
+{
+    int64_t pitch = o.pitch ? o.pitch : o.reduce;
     for (int i = threadIdx.x; i < TV_MMA_M * 4; i += TV_MMA_THREADS) {
         int row = i >> 2, chunk = i & 3;
         int64_t r = row0 + row, k = k0 + chunk * 16;
         int8_t *to = tile + tv_mma_offset(row, chunk);
-        if (VECTOR) {
-            bool inside = r < o.rows && k < o.reduce;
-            const int8_t *from = inside ? o.data + r * o.reduce + k : o.data;
-            int bytes = inside ? 16 : 0;
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(tv_shared_address(to)), "l"(from),
-                         "r"(bytes));
-        } else {
-            for (int b = 0; b < 16; b++)
-                to[b] = r < o.rows && k + b < o.reduce ? o.data[r * o.reduce + k + b] : (int8_t)0;
+        for (int b = 0; b < 16; b += PIECE) {
+            bool inside = r < o.rows && k + b < o.reduce;
+            const int8_t *from = inside ? o.data + r * pitch + k + b : o.data;
+            if (PIECE > 1)
+                tv_mma_copy<PIECE>(to + b, from, inside);
+            else
+                to[b] = inside ? *from : (int8_t)0;
         }
     }
 }
@@ -88,7 +100,7 @@ __device__ static inline void tv_mma_stage(const int8_t *a_tile, const int8_t *b
 
 // acc of the block tile at (row0, col0): fragment [i][j] element e of this thread is row row0 + m0 + i 16 + lane / 4 + (e / 2) 8, column
 // col0 + n0 + j 8 + lane % 4 2 + e % 2 (tv_mma_row, tv_mma_col).
-template <bool VECTOR>
+template <int PIECE>
 __device__ static void tv_mma_block(tv_mma_operand a, tv_mma_operand b, int64_t row0, int64_t col0, int8_t *shared,
                                     int32_t acc[4][4][4])
 {
@@ -104,8 +116,8 @@ __device__ static void tv_mma_block(tv_mma_operand a, tv_mma_operand b, int64_t 
     __syncthreads(); // an earlier product of this block may still read the stages
     for (int s = 0; s < TV_MMA_STAGES - 1; s++) {
         if (s < steps) {
-            tv_mma_load<VECTOR>(a, row0, s * TV_MMA_K, a_tiles + s * TV_MMA_TILE_BYTES);
-            tv_mma_load<VECTOR>(b, col0, s * TV_MMA_K, b_tiles + s * TV_MMA_TILE_BYTES);
+            tv_mma_load<PIECE>(a, row0, s * TV_MMA_K, a_tiles + s * TV_MMA_TILE_BYTES);
+            tv_mma_load<PIECE>(b, col0, s * TV_MMA_K, b_tiles + s * TV_MMA_TILE_BYTES);
         }
         asm volatile("cp.async.commit_group;");
     }
@@ -115,8 +127,8 @@ __device__ static void tv_mma_block(tv_mma_operand a, tv_mma_operand b, int64_t 
         int64_t next = s + TV_MMA_STAGES - 1;
         if (next < steps) {
             int slot = (int)(next % TV_MMA_STAGES);
-            tv_mma_load<VECTOR>(a, row0, next * TV_MMA_K, a_tiles + slot * TV_MMA_TILE_BYTES);
-            tv_mma_load<VECTOR>(b, col0, next * TV_MMA_K, b_tiles + slot * TV_MMA_TILE_BYTES);
+            tv_mma_load<PIECE>(a, row0, next * TV_MMA_K, a_tiles + slot * TV_MMA_TILE_BYTES);
+            tv_mma_load<PIECE>(b, col0, next * TV_MMA_K, b_tiles + slot * TV_MMA_TILE_BYTES);
         }
         asm volatile("cp.async.commit_group;");
         int slot = (int)(s % TV_MMA_STAGES);

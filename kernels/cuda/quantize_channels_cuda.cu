@@ -1,11 +1,12 @@
 // Quantisation of channels over a unit, written transposed: the operands of the vote product.
 //
-// A block owns CHANNELS neighbouring channels and a slice of the tokens. Kernel 1: absmax a channel, threads striding over tokens;
+// Where 16-byte accesses fit it is done by channels_vector.cuh. The kernels here serve every shape. A block owns CHANNELS neighbouring channels and a slice of the tokens. Kernel 1: absmax a channel, threads striding over tokens;
 // the slices meet in an atomic maximum. Kernel 2: tiles of TILE tokens x CHANNELS channels are quantised and turned through shared
 // memory, so that reads run along channels and writes along tokens; the sums of squares are integers, so the order of their
 // atomic additions does not show.
-#include "kernels/cuda/cuda_common.cuh"
+#include "kernels/cuda/channels_vector.cuh"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/rows_vector.cuh"
 
 #define CHANNELS 32
 #define ROWS 16                // threads (CHANNELS, ROWS)
@@ -14,14 +15,33 @@
 #define CHANNELS_MAX (1 << 18) // of one call
 #define TWO_DIGITS_MAX 16129.0f
 
-// absmax of each channel, as bits, between the two kernels of a call. Calls on one stream follow each other; on two they would share it.
-__device__ static uint32_t channel_top[CHANNELS_MAX];
+// absmax of each channel, as bits, between the two kernels of a call: calls take turns (channels_vector.cuh).
+__device__ static uint32_t channel_tops[2][CHANNELS_MAX];
+
+tv_status tv_channel_tops_take(int64_t channels, tv_channel_tops *out)
+{
+    static int64_t used[2];
+    static int turn;
+    void *memory = NULL;
+    if (channels > CHANNELS_MAX)
+        return TV_FAIL(TV_BACKEND, "%lld channels: the cuda backend quantises at most %d at once", (long long)channels,
+                       CHANNELS_MAX);
+    TV_CUDA_TRY(cudaGetSymbolAddress(&memory, channel_tops));
+    turn = !turn;
+    out->top = (uint32_t *)memory + (turn ? CHANNELS_MAX : 0);
+    out->spent = (uint32_t *)memory + (turn ? 0 : CHANNELS_MAX);
+    out->spent_count = used[!turn];
+    used[turn] = channels;
+    used[!turn] = 0;
+    return TV_OK;
+}
 
 typedef struct channel_source {
     const float *x; // or NULL
     const int8_t *q;
     const float *scale;
     int64_t tokens, channels;
+    tv_channel_tops tops;
 } channel_source;
 
 __device__ static inline float value_at(const channel_source &s, int64_t t, int64_t c)
@@ -50,13 +70,13 @@ __global__ static void absmax_kernel(channel_source s)
         return;
     for (int r = 1; r < ROWS; r++)
         most = top[r][threadIdx.x] > most ? top[r][threadIdx.x] : most;
-    atomicMax(channel_top + c, most);
+    atomicMax(s.tops.top + c, most);
 }
 
 // absmax of channel c over all tokens; 0 when unusable, which the channel's first thread tells.
 __device__ static inline float channel_absmax(const channel_source &s, int64_t c, int32_t *fault)
 {
-    return c < s.channels ? tv_usable_absmax(channel_top[c], threadIdx.y == 0 && blockIdx.y == 0, fault) : 0.0f;
+    return c < s.channels ? tv_usable_absmax(s.tops.top[c], threadIdx.y == 0 && blockIdx.y == 0, fault) : 0.0f;
 }
 
 // One tile of int8 values, turned: value (token, channel) of the tile goes to out[channel, token].
@@ -105,17 +125,37 @@ static dim3 slice_grid(const channel_source &s)
     return dim3(tv_cuda_blocks(s.channels, CHANNELS), tv_cuda_blocks(s.tokens, SLICE));
 }
 
-// The first kernel, and zeros where the second adds.
-static tv_status start(const channel_source &s, void *sumsq, size_t sum_bytes, void *stream)
+// The first kernel, and zeros where the second adds and where the next call looks for maxima.
+static tv_status start(channel_source &s, void *sumsq, size_t sum_bytes, void *stream)
 {
-    void *top = NULL;
-    if (s.channels > CHANNELS_MAX)
-        return TV_FAIL(TV_BACKEND, "%lld channels: the cuda backend quantises at most %d at once",
-                       (long long)s.channels, CHANNELS_MAX);
-    TV_CUDA_TRY(cudaGetSymbolAddress(&top, channel_top));
-    TV_CUDA_TRY(cudaMemsetAsync(top, 0, (size_t)s.channels * sizeof(uint32_t), tv_cuda_stream(stream)));
+    TV_TRY(tv_channel_tops_take(s.channels, &s.tops));
+    TV_CUDA_TRY(
+        cudaMemsetAsync(s.tops.spent, 0, (size_t)s.tops.spent_count * sizeof(uint32_t), tv_cuda_stream(stream)));
     TV_CUDA_TRY(cudaMemsetAsync(sumsq, 0, (size_t)s.channels * sum_bytes, tv_cuda_stream(stream)));
     absmax_kernel<<<slice_grid(s), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(s);
+    TV_CUDA_LAUNCHED("quantize_channels");
+}
+
+// Whether tiles fit: channels in whole loads, tokens in whole stores.
+static bool tiles_fit(const tv_quantize_channels_args *a)
+{
+    return a->tokens % 16 == 0 && a->channels % (a->x ? 4 : 16) == 0 && a->channels <= CHANNELS_MAX &&
+           tv_cuda_aligned({a->x, a->x ? NULL : a->q, a->qt});
+}
+
+static tv_status channels_by_tiles(const tv_quantize_channels_args *a, cudaStream_t stream)
+{
+    tv_tile_out out = {{}, a->qt, a->sumsq, a->fault};
+    TV_TRY(tv_channel_tops_take(a->channels, &out.tops));
+    if (a->x) {
+        tv_float_tiles s = {a->tokens, a->channels, a->x};
+        tv_tops_launch(s, out, stream);
+        tv_tile_launch(s, out, tv_ceil_div(a->channels, 32), stream);
+    } else {
+        tv_saved_tiles s = {a->tokens, a->channels, a->q, a->scale};
+        tv_tops_launch(s, out, stream);
+        tv_tile_launch(s, out, tv_ceil_div(a->channels, 128), stream);
+    }
     TV_CUDA_LAUNCHED("quantize_channels");
 }
 
@@ -123,7 +163,9 @@ extern "C" tv_status quantize_channels_cuda(const tv_quantize_channels_args *a, 
 {
     if (!a->tokens || !a->channels)
         return TV_OK;
-    channel_source s = {a->x, a->q, a->scale, a->tokens, a->channels};
+    if (tiles_fit(a))
+        return channels_by_tiles(a, tv_cuda_stream(stream));
+    channel_source s = {a->x, a->q, a->scale, a->tokens, a->channels, {}};
     TV_TRY(start(s, a->sumsq, sizeof *a->sumsq, stream));
     channels_kernel<<<slice_grid(s), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(s, a->qt, a->sumsq, a->fault);
     TV_CUDA_LAUNCHED("quantize_channels");
@@ -166,9 +208,28 @@ extern "C" tv_status quantize_channels2_cuda(const tv_quantize_channels2_args *a
 {
     if (!a->tokens || !a->channels)
         return TV_OK;
-    channel_source s = {a->x, NULL, NULL, a->tokens, a->channels};
+    channel_source s = {a->x, NULL, NULL, a->tokens, a->channels, {}};
     TV_TRY(start(s, a->sumsq, sizeof *a->sumsq, stream));
     channels2_kernel<<<slice_grid(s), dim3(CHANNELS, ROWS), 0, tv_cuda_stream(stream)>>>(s, a->hi, a->lo, a->sumsq,
                                                                                          a->fault);
     TV_CUDA_LAUNCHED("quantize_channels2");
+}
+
+extern "C" tv_status quantize_both_cuda(const tv_quantize_both_args *a, void *stream)
+{
+    if (!a->tokens || !a->channels)
+        return TV_OK;
+    tv_quantize_channels_args channels = {a->tokens, a->channels, a->x, NULL, NULL, a->qt, a->sumsq, a->fault};
+    if (a->channels > TV_ROWS_TOPS_MAX || !tiles_fit(&channels) || !tv_cuda_aligned({a->q})) {
+        tv_quantize_rows_args rows = {a->tokens, a->channels, 127, a->x, a->q, a->scale, a->fault};
+        TV_TRY(quantize_rows_cuda(&rows, stream));
+        return quantize_channels_cuda(&channels, stream);
+    }
+    tv_tile_out out = {{}, a->qt, a->sumsq, a->fault};
+    TV_TRY(tv_channel_tops_take(a->channels, &out.tops));
+    tv_rows_out rows = {a->tokens, a->channels / TV_QUAD, 127.0f, a->q, a->scale, a->fault, out.tops.top, a->sumsq};
+    tv_rows_tops_launch(tv_plain_rows{a->x, rows.quads}, rows, tv_cuda_stream(stream));
+    tv_tile_launch(tv_float_tiles{a->tokens, a->channels, a->x}, out, tv_ceil_div(a->channels, 32),
+                   tv_cuda_stream(stream));
+    TV_CUDA_LAUNCHED("quantize_both");
 }

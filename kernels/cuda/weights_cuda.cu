@@ -1,4 +1,4 @@
-// Packed trits and weights: pack, unpack, decode, initial state, validation, row hashes; and the wire's digits.
+// Packed trits and weights: pack, unpack, initial state, validation, row hashes; and the wire's digits.
 #include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/cuda_ops.h"
 
@@ -46,41 +46,6 @@ extern "C" tv_status unpack_cuda(const tv_pack_args *a, void *stream)
         return TV_OK;
     unpack_kernel<<<tv_cuda_blocks(a->rows * a->cols, THREADS), THREADS, 0, tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("unpack");
-}
-
-// A block decodes a tile of 64 x 64 weights, threads (64, 4); the transposed copy turns through shared memory.
-#define TILE 64
-__global__ static void decode_kernel(tv_decode_args a)
-{
-    __shared__ int8_t tile[TILE][TILE + 4];
-    int64_t n0 = (int64_t)blockIdx.y * TILE, k = (int64_t)blockIdx.x * TILE + threadIdx.x;
-    int64_t bytes = tv_row_bytes(a.cols), groups = tv_row_groups(a.cols, a.group);
-    for (int r = threadIdx.y; r < TILE; r += blockDim.y) {
-        int64_t n = n0 + r;
-        if (n >= a.rows || k >= a.cols)
-            continue;
-        int t = tv_byte_trit(a.T[n * bytes + k / 5], (int)(k % 5));
-        int8_t w = (int8_t)(t * tv_lattice_value(a.mantissa_bits, a.E[n * groups + k / a.group] - a.base));
-        if (a.w8)
-            a.w8[n * a.cols + k] = w;
-        tile[r][threadIdx.x] = w;
-    }
-    __syncthreads();
-    if (!a.w8t)
-        return;
-    int64_t n = n0 + threadIdx.x, k0 = (int64_t)blockIdx.x * TILE;
-    for (int c = threadIdx.y; c < TILE; c += blockDim.y)
-        if (n < a.rows && k0 + c < a.cols)
-            a.w8t[(k0 + c) * a.rows + n] = tile[threadIdx.x][c];
-}
-
-extern "C" tv_status decode_cuda(const tv_decode_args *a, void *stream)
-{
-    if (!a->rows || !a->cols)
-        return TV_OK;
-    dim3 grid(tv_cuda_blocks(a->cols, TILE), tv_cuda_blocks(a->rows, TILE));
-    decode_kernel<<<grid, dim3(TILE, 4), 0, tv_cuda_stream(stream)>>>(*a);
-    TV_CUDA_LAUNCHED("decode");
 }
 
 __global__ static void init_trits_kernel(tv_init_args a)

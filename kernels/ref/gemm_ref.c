@@ -33,15 +33,6 @@ tv_status gemm_ref(const tv_gemm_args *a, void *stream)
     return TV_OK;
 }
 
-// The vote of one integer sum; root_g = sqrtf((float)Qg), rx = sqrtf((float)Qx / (float)M).
-static int vote_of(const tv_vote_rule *rule, int64_t sum, float root_g, float rx, uint32_t r16)
-{
-    if (rule->levels > 1)
-        return tv_vote_level((float)sum, root_g * rx, rule->levels, r16);
-    float size = (float)(sum < 0 ? -sum : sum);
-    return size > rule->tau * root_g * rx ? tv_sign(sum) : 0;
-}
-
 tv_status gemm_vote_ref(const tv_gemm_vote_args *a, void *stream)
 {
     (void)stream;
@@ -55,7 +46,7 @@ tv_status gemm_vote_ref(const tv_gemm_vote_args *a, void *stream)
             float rx = sqrtf((float)a->x_sumsq[k] / (float)a->tokens);
             int64_t element = n * a->k + k;
             uint32_t r16 = a->rule.levels > 1 ? tv_draws_at(&draws, (uint64_t)element) : 0;
-            tv_vote_add(a->votes, a->rule.vote_bits, element, vote_of(&a->rule, sum, root_g, rx, r16));
+            tv_vote_add(a->votes, a->rule.vote_bits, element, tv_vote_of(&a->rule, sum, root_g, rx, r16));
         }
     }
     return TV_OK;

@@ -93,6 +93,15 @@ static inline TV_HOST_DEVICE void tv_vote_add(void *votes, int vote_bits, int64_
 
 static inline TV_HOST_DEVICE int tv_sign(int64_t x) { return (x > 0) - (x < 0); }
 
+// The vote of one integer sum; root_g = sqrtf((float)Qg), rx = sqrtf((float)Qx / (float)M).
+static inline TV_HOST_DEVICE int tv_vote_of(const tv_vote_rule *rule, int64_t sum, float root_g, float rx, uint32_t r16)
+{
+    if (rule->levels > 1)
+        return tv_vote_level((float)sum, root_g * rx, rule->levels, r16);
+    float size = (float)(sum < 0 ? -sum : sum);
+    return size > rule->tau * root_g * rx ? tv_sign(sum) : 0;
+}
+
 static inline TV_HOST_DEVICE int tv_clamp(int64_t x, int low, int high)
 {
     return (int)(x < low ? low : x > high ? high : x);

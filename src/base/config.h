@@ -86,6 +86,7 @@ typedef struct tv_config_run {
     char *backend;   // auto, ref, cpu, cuda
     int64_t threads; // 0 = all this process may use
     int64_t log_every;
+    int64_t log_parts; // bool: figures of the parts in the log
 } tv_config_run;
 
 typedef struct tv_config {

@@ -115,6 +115,8 @@ const tv_config_field tv_config_fields[] = {
     {WORD(run, backend, "auto", backends, "who computes; auto: the fastest that can run here")},
     {INT(run, threads, "0", 0, 4096, "threads of a rank; 0: all that the process may use")},
     {INT(run, log_every, "1", 1, 1e9, "steps between log lines")},
+    {BOOL(run, log_parts, "false",
+          "figures of each part with every log line; measures the parts' phases, which costs time")},
 };
 _Static_assert(sizeof tv_config_fields / sizeof *tv_config_fields <= TV_CONFIG_FIELDS_MAX, "raise the limit");
 const int64_t tv_config_field_count = sizeof tv_config_fields / sizeof *tv_config_fields;

@@ -24,11 +24,11 @@ typedef struct attention_part {
     const float *cos_table, *sin_table;
     // scratch
     tv_linear_work work;
-    float *normed; // [M, D] forward: norm(x), then attention's output; backward: gradients of both, in the other order
-    float *flat, *turned; // [M, D] forward: q, k, v before and after the norm a head
-    float *low;           // [M, r] latent or its gradient
-    heads8 g8;            // gradient of attention's output
-    float *dq, *dk, *dv;  // [M, D]
+    float *normed;       // [M, D] forward: attention's output; backward: its gradient, then that of norm(x)
+    float *flat;         // [M, D] forward: q, k, v as the products give them
+    float *low;          // [M, r] latent or its gradient
+    heads8 g8;           // gradient of attention's output
+    float *dq, *dk, *dv; // [M, D]
 } attention_part;
 
 static tv_status attention_declare(tv_part *base, tv_params *params, const tv_config *config)
@@ -99,7 +99,6 @@ static tv_status attention_plan(tv_part *base, tv_plan *plan)
     // From here on forward and backward use the same memory for different things.
     size_t mark = tv_arena_mark(&plan->scratch);
     part->flat = tv_arena_take(&plan->scratch, values, sizeof(float));
-    part->turned = tv_arena_take(&plan->scratch, values, sizeof(float));
     if (plan->training) {
         tv_arena_reset(&plan->scratch, mark);
         plan_heads(part, &part->g8, &plan->scratch, plan->tokens);
@@ -122,36 +121,36 @@ static tv_status quantize_heads(const attention_part *part, tv_unit *unit, const
     return unit->backend->quantize_rows(&args, unit->stream);
 }
 
-static tv_status turn(const attention_part *part, tv_unit *unit, float *x, int inverse)
-{
-    tv_rotary_args args = {.tokens = unit->tokens,
-                           .heads = part->heads,
-                           .width = part->head_width,
-                           .context = unit->context,
-                           .cos_table = part->cos_table,
-                           .sin_table = part->sin_table,
-                           .inverse = inverse,
-                           .x = x};
-    return unit->backend->rotary(&args, unit->stream);
-}
-
 // A query or key: lin, norm a head, positions, int8.
 static tv_status project_turned(attention_part *part, tv_unit *unit, const tv_linear *linear, const tv_norm *norm,
                                 const heads8 *to)
 {
     const tv_operand *from = linear != &part->q && part->latent_width > 0 ? &part->latent : &part->input;
+    const tv_param *param = &unit->params->items[norm->param];
     TV_TRY(tv_linear_forward(unit, linear, from, part->flat, 0));
-    TV_TRY(tv_norm_forward(unit, norm, unit->tokens * part->heads, part->flat, part->turned));
-    TV_TRY(turn(part, unit, part->turned, 0));
-    return quantize_heads(part, unit, part->turned, to);
+    tv_heads_args args = {.tokens = unit->tokens,
+                          .heads = part->heads,
+                          .width = part->head_width,
+                          .context = unit->context,
+                          .x = part->flat,
+                          .w8 = param->w8,
+                          .exponent = param->base,
+                          .cos_table = part->cos_table,
+                          .sin_table = part->sin_table,
+                          .saved_q = unit->training ? norm->saved_q : NULL,
+                          .saved_scale = norm->saved_scale,
+                          .saved_rstd = norm->saved_rstd,
+                          .q = to->q,
+                          .scale = to->scale,
+                          .fault = unit->fault};
+    return unit->backend->heads(&args, unit->stream);
 }
 
 static tv_status attention_forward(tv_part *base, tv_unit *unit, float *x)
 {
     attention_part *part = (attention_part *)base;
     const tv_operand *from = part->latent_width > 0 ? &part->latent : &part->input;
-    TV_TRY(tv_norm_forward(unit, &part->norm, unit->tokens, x, part->normed));
-    TV_TRY(tv_operand_quantize(unit, &part->input, part->normed));
+    TV_TRY(tv_norm_quantize(unit, &part->norm, x, &part->input));
     if (part->latent_width > 0) {
         TV_TRY(tv_linear_forward(unit, &part->down, &part->input, part->low, 0));
         TV_TRY(tv_operand_quantize(unit, &part->latent, part->low));
@@ -176,6 +175,25 @@ static tv_status attention_forward(tv_part *base, tv_unit *unit, float *x)
     TV_TRY(unit->backend->attention(&args, unit->stream));
     TV_TRY(tv_operand_quantize(unit, &part->mixed, part->normed));
     return tv_linear_forward(unit, &part->out, &part->mixed, x, 1);
+}
+
+// Backward of project_turned's norm and positions, in place.
+static tv_status turn_back(const attention_part *part, tv_unit *unit, const tv_norm *norm, float *dx)
+{
+    const tv_param *param = &unit->params->items[norm->param];
+    tv_heads_backward_args args = {.tokens = unit->tokens,
+                                   .heads = part->heads,
+                                   .width = part->head_width,
+                                   .context = unit->context,
+                                   .w8 = param->w8,
+                                   .exponent = param->base,
+                                   .cos_table = part->cos_table,
+                                   .sin_table = part->sin_table,
+                                   .saved_q = norm->saved_q,
+                                   .saved_scale = norm->saved_scale,
+                                   .saved_rstd = norm->saved_rstd,
+                                   .dx = dx};
+    return unit->backend->heads_backward(&args, unit->stream);
 }
 
 // dq, dk, dv of the three projections' outputs, from the gradient of x after the part.
@@ -203,13 +221,8 @@ static tv_status backward_through_heads(attention_part *part, tv_unit *unit, con
                                        .dk = part->dk,
                                        .dv = part->dv};
     TV_TRY(unit->backend->attention_backward(&args, unit->stream));
-    TV_TRY(turn(part, unit, part->dq, 1));
-    TV_TRY(turn(part, unit, part->dk, 1));
-    int64_t rows = unit->tokens * part->heads;
-    tv_norm_gradient dq = {.rows = rows, .dy = part->dq, .dx = part->dq};
-    tv_norm_gradient dk = {.rows = rows, .dy = part->dk, .dx = part->dk};
-    TV_TRY(tv_norm_backward(unit, &part->q_norm, &dq));
-    return tv_norm_backward(unit, &part->k_norm, &dk);
+    TV_TRY(turn_back(part, unit, &part->q_norm, part->dq));
+    return turn_back(part, unit, &part->k_norm, part->dk);
 }
 
 // One product's backward; the first of an operand writes dx, the next ones add.

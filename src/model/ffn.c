@@ -4,99 +4,55 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "model/linear.h"
+#include "model/gated.h"
 #include "model/norm.h"
 
 typedef struct ffn_part {
     tv_part base;
-    int64_t width, hidden; // D, F
+    int64_t width; // D
     tv_norm norm;
-    tv_linear gate_up, down;
-    tv_operand input, inner; // norm(x) [M, D], h [M, F]
-    int8_t *gu_q;            // [2M, F] gate and up of a token, one scale each; NULL when planned for evaluation
-    float *gu_scale;         // [2M]
+    tv_gated gated;
+    tv_operand input; // norm(x) [M, D]
     tv_linear_work work;
-    float *normed; // [M, D] norm(x), or its gradient
-    float *gu;     // [M, 2F] gate and up, or their gradient
-    float *h;      // [M, F], or its gradient
+    float *normed; // [M, D] gradient of norm(x)
 } ffn_part;
 
 static tv_status ffn_declare(tv_part *base, tv_params *params, const tv_config *config)
 {
     ffn_part *part = (ffn_part *)base;
-    int64_t width = part->width = config->model.width, hidden = part->hidden = config->model.ffn;
-    tv_scale_type type = (tv_scale_type)config->model.scale_type;
-    tv_tensor_spec norm = {.cols = width, .scale_type = type};
-    tv_tensor_spec gate_up = {.rows = 2 * hidden, .cols = width, .scale_type = type};
-    tv_tensor_spec down = {.rows = width, .cols = hidden, .scale_type = type, .residual = 1};
+    part->width = config->model.width;
+    part->gated.hidden = config->model.ffn;
+    tv_tensor_spec norm = {.cols = part->width, .scale_type = (tv_scale_type)config->model.scale_type};
     TV_TRY(tv_norm_declare(&part->norm, base, params, "norm", &norm));
-    TV_TRY(tv_part_declare(base, params, "gate_up", &gate_up, &part->gate_up.param));
-    return tv_part_declare(base, params, "down", &down, &part->down.param);
+    return tv_gated_declare(&part->gated, base, params, "", config);
 }
 
 static tv_status ffn_plan(tv_part *base, tv_plan *plan)
 {
     ffn_part *part = (ffn_part *)base;
-    int64_t tokens = plan->tokens, width = part->width, hidden = part->hidden;
-    int64_t inputs = width > hidden ? width : hidden, outputs = width > 2 * hidden ? width : 2 * hidden;
+    int64_t inputs, outputs;
+    tv_gated_widths(&part->gated, part->width, &inputs, &outputs);
     tv_linear_work_plan(&part->work, plan, inputs, outputs, 0);
     tv_norm_plan(&part->norm, plan, 1);
-    tv_operand_plan(&part->input, plan, width, &part->work);
-    tv_operand_plan(&part->inner, plan, hidden, &part->work);
-    if (plan->training) {
-        part->gu_q = tv_arena_take(&plan->saved, 2 * tokens * hidden, 1);
-        part->gu_scale = tv_arena_take(&plan->saved, 2 * tokens, sizeof(float));
-    }
-    part->normed = tv_arena_take(&plan->scratch, tokens * width, sizeof(float));
-    part->gu = tv_arena_take(&plan->scratch, tokens * 2 * hidden, sizeof(float));
-    part->h = tv_arena_take(&plan->scratch, tokens * hidden, sizeof(float));
+    tv_operand_plan(&part->input, plan, part->width, &part->work);
+    tv_gated_plan(&part->gated, plan, &part->work);
+    if (plan->training)
+        part->normed = tv_arena_take(&plan->scratch, plan->tokens * part->width, sizeof(float));
     return TV_OK;
-}
-
-// Gate and up of a token are two rows, so that a wide gate does not coarsen the up part.
-static tv_status save_gate_up(ffn_part *part, tv_unit *unit)
-{
-    tv_quantize_rows_args args = {.rows = 2 * unit->tokens,
-                                  .cols = part->hidden,
-                                  .qmax = 127,
-                                  .x = part->gu,
-                                  .q = part->gu_q,
-                                  .scale = part->gu_scale,
-                                  .fault = unit->fault};
-    return unit->backend->quantize_rows(&args, unit->stream);
 }
 
 static tv_status ffn_forward(tv_part *base, tv_unit *unit, float *x)
 {
     ffn_part *part = (ffn_part *)base;
-    TV_TRY(tv_norm_forward(unit, &part->norm, unit->tokens, x, part->normed));
-    TV_TRY(tv_operand_quantize(unit, &part->input, part->normed));
-    TV_TRY(tv_linear_forward(unit, &part->gate_up, &part->input, part->gu, 0));
-    if (unit->training) {
-        TV_TRY(save_gate_up(part, unit));
-    }
-    tv_gate_args gate = {.tokens = unit->tokens, .width = part->hidden, .gu = part->gu, .h = part->h};
-    TV_TRY(unit->backend->gate(&gate, unit->stream));
-    TV_TRY(tv_operand_quantize(unit, &part->inner, part->h));
-    return tv_linear_forward(unit, &part->down, &part->inner, x, 1);
+    TV_TRY(tv_norm_quantize(unit, &part->norm, x, &part->input));
+    return tv_gated_forward(unit, &part->gated, &part->input, x);
 }
 
 static tv_status ffn_backward(tv_part *base, tv_unit *unit, float *dx)
 {
     ffn_part *part = (ffn_part *)base;
-    TV_TRY(tv_operand_transpose(unit, &part->inner));
-    tv_linear_backward_args down = {.operand = &part->inner, .work = &part->work, .g = dx, .dx = part->h};
-    TV_TRY(tv_linear_backward(unit, &part->down, &down));
-    tv_gate_backward_args gate = {.tokens = unit->tokens,
-                                  .width = part->hidden,
-                                  .saved_q = part->gu_q,
-                                  .saved_scale = part->gu_scale,
-                                  .dh = part->h,
-                                  .dgu = part->gu};
-    TV_TRY(unit->backend->gate_backward(&gate, unit->stream));
-    TV_TRY(tv_operand_transpose(unit, &part->input));
-    tv_linear_backward_args up = {.operand = &part->input, .work = &part->work, .g = part->gu, .dx = part->normed};
-    TV_TRY(tv_linear_backward(unit, &part->gate_up, &up));
+    tv_gated_gradient gated = {.input = &part->input, .work = &part->work, .dy = dx, .dx = part->normed};
+    TV_TRY(tv_gated_backward(unit, &part->gated, &gated));
     tv_norm_gradient norm = {.rows = unit->tokens, .dy = part->normed, .dx = dx, .accumulate = 1};
     return tv_norm_backward(unit, &part->norm, &norm);
 }

@@ -15,7 +15,7 @@ typedef struct head_part {
     tv_operand input; // norm(x) [M, D]
     tv_head_outputs outputs;
     tv_linear_work work;
-    float *normed; // [M, D] norm(x), or its gradient
+    float *normed; // [M, D] gradient of norm(x)
 } head_part;
 
 static tv_status head_declare(tv_part *base, tv_params *params, const tv_config *config)
@@ -34,7 +34,9 @@ static tv_status head_plan(tv_part *base, tv_plan *plan)
     tv_linear_work_plan(&part->work, plan, part->width, TV_VOCAB, 1);
     tv_norm_plan(&part->norm, plan, 1);
     tv_operand_plan(&part->input, plan, part->width, &part->work);
-    part->normed = tv_arena_take(&plan->scratch, plan->tokens * part->width, sizeof(float));
+    if (plan->training) {
+        part->normed = tv_arena_take(&plan->scratch, plan->tokens * part->width, sizeof(float));
+    }
     // A window has at least one token, so there are never more windows than tokens.
     part->outputs.logits = tv_arena_take(&plan->saved, plan->tokens * TV_VOCAB, sizeof(float));
     part->outputs.loss = tv_arena_take(&plan->saved, plan->tokens, sizeof(float));
@@ -57,8 +59,7 @@ static tv_status cross_entropy(head_part *part, tv_unit *unit, float *grad)
 static tv_status head_forward(tv_part *base, tv_unit *unit, float *x)
 {
     head_part *part = (head_part *)base;
-    TV_TRY(tv_norm_forward(unit, &part->norm, unit->tokens, x, part->normed));
-    TV_TRY(tv_operand_quantize(unit, &part->input, part->normed));
+    TV_TRY(tv_norm_quantize(unit, &part->norm, x, &part->input));
     TV_TRY(tv_linear_forward(unit, &part->out, &part->input, part->outputs.logits, 0));
     if (unit->targets == NULL) {
         return TV_OK;

@@ -14,9 +14,11 @@ void tv_linear_work_plan(tv_linear_work *work, tv_plan *plan, int64_t inputs, in
     work->g = tv_arena_take(&plan->scratch, tokens * outputs, 1);
     work->g_scale = tv_arena_take(&plan->scratch, tokens, sizeof(float));
     if (two_digits) {
+        work->gt = work->g;
         work->g_lo = tv_arena_take(&plan->scratch, tokens * outputs, 1);
         work->g_sumsq2 = tv_arena_take(&plan->scratch, outputs, sizeof(int64_t));
     } else {
+        work->gt = tv_arena_take(&plan->scratch, tokens * outputs, 1);
         work->g_sumsq = tv_arena_take(&plan->scratch, outputs, sizeof(int32_t));
     }
     work->xt = tv_arena_take(&plan->scratch, tokens * inputs, 1);
@@ -83,33 +85,39 @@ tv_vote_rule tv_unit_vote_rule(const tv_unit *unit, const tv_param *param)
                           .unit = unit->index};
 }
 
-static tv_status quantize_gradient_rows(tv_unit *unit, const tv_linear_work *work, const float *g, int64_t outputs)
+// Both forms of a gradient of one digit.
+static tv_status quantize_gradient(tv_unit *unit, const tv_linear_work *work, const float *g, int64_t outputs)
 {
-    if (work->g_lo != NULL) {
-        tv_quantize_rows2_args args = {.rows = unit->tokens,
-                                       .cols = outputs,
-                                       .x = g,
-                                       .hi = work->g,
-                                       .lo = work->g_lo,
-                                       .scale = work->g_scale,
-                                       .fault = unit->fault};
-        return unit->backend->quantize_rows2(&args, unit->stream);
-    }
-    tv_quantize_rows_args args = {.rows = unit->tokens,
-                                  .cols = outputs,
-                                  .qmax = QMAX,
+    tv_quantize_both_args args = {.tokens = unit->tokens,
+                                  .channels = outputs,
                                   .x = g,
                                   .q = work->g,
                                   .scale = work->g_scale,
+                                  .qt = work->gt,
+                                  .sumsq = work->g_sumsq,
                                   .fault = unit->fault};
-    return unit->backend->quantize_rows(&args, unit->stream);
+    return unit->backend->quantize_both(&args, unit->stream);
+}
+
+static tv_status quantize_gradient_rows2(tv_unit *unit, const tv_linear_work *work, const float *g, int64_t outputs)
+{
+    tv_quantize_rows2_args args = {.rows = unit->tokens,
+                                   .cols = outputs,
+                                   .x = g,
+                                   .hi = work->g,
+                                   .lo = work->g_lo,
+                                   .scale = work->g_scale,
+                                   .fault = unit->fault};
+    return unit->backend->quantize_rows2(&args, unit->stream);
 }
 
 static tv_status gradient_of_input(tv_unit *unit, const tv_linear *linear, const tv_param *param,
                                    const tv_linear_backward_args *in)
 {
     const tv_linear_work *work = in->work;
-    TV_TRY(quantize_gradient_rows(unit, work, in->g, param->spec.rows));
+    if (work->g_lo != NULL) {
+        TV_TRY(quantize_gradient_rows2(unit, work, in->g, param->spec.rows));
+    }
     tv_gemm_args args = {.m = unit->tokens,
                          .n = param->spec.cols,
                          .reduce = param->spec.rows,
@@ -123,35 +131,28 @@ static tv_status gradient_of_input(tv_unit *unit, const tv_linear *linear, const
     return unit->backend->gemm(&args, unit->stream);
 }
 
-static tv_status quantize_gradient_channels(tv_unit *unit, const tv_linear_work *work, const float *g, int64_t outputs)
+static tv_status quantize_gradient_channels2(tv_unit *unit, const tv_linear_work *work, const float *g, int64_t outputs)
 {
-    if (work->g_lo != NULL) {
-        tv_quantize_channels2_args args = {.tokens = unit->tokens,
-                                           .channels = outputs,
-                                           .x = g,
-                                           .hi = work->g,
-                                           .lo = work->g_lo,
-                                           .sumsq = work->g_sumsq2,
-                                           .fault = unit->fault};
-        return unit->backend->quantize_channels2(&args, unit->stream);
-    }
-    tv_quantize_channels_args args = {.tokens = unit->tokens,
-                                      .channels = outputs,
-                                      .x = g,
-                                      .qt = work->g,
-                                      .sumsq = work->g_sumsq,
-                                      .fault = unit->fault};
-    return unit->backend->quantize_channels(&args, unit->stream);
+    tv_quantize_channels2_args args = {.tokens = unit->tokens,
+                                       .channels = outputs,
+                                       .x = g,
+                                       .hi = work->gt,
+                                       .lo = work->g_lo,
+                                       .sumsq = work->g_sumsq2,
+                                       .fault = unit->fault};
+    return unit->backend->quantize_channels2(&args, unit->stream);
 }
 
 static tv_status vote(tv_unit *unit, const tv_param *param, const tv_linear_backward_args *in)
 {
     const tv_linear_work *work = in->work;
-    TV_TRY(quantize_gradient_channels(unit, work, in->g, param->spec.rows));
+    if (work->g_lo != NULL) {
+        TV_TRY(quantize_gradient_channels2(unit, work, in->g, param->spec.rows));
+    }
     tv_gemm_vote_args args = {.n = param->spec.rows,
                               .k = param->spec.cols,
                               .tokens = unit->tokens,
-                              .gt = work->g,
+                              .gt = work->gt,
                               .gt_lo = work->g_lo,
                               .xt = in->operand->qt,
                               .g_sumsq = work->g_sumsq,
@@ -165,6 +166,9 @@ static tv_status vote(tv_unit *unit, const tv_param *param, const tv_linear_back
 tv_status tv_linear_backward(tv_unit *unit, const tv_linear *linear, const tv_linear_backward_args *args)
 {
     const tv_param *param = &unit->params->items[linear->param];
+    if (args->g != NULL && args->work->g_lo == NULL) {
+        TV_TRY(quantize_gradient(unit, args->work, args->g, param->spec.rows));
+    }
     if (args->dx != NULL) {
         TV_TRY(gradient_of_input(unit, linear, param, args));
     }

@@ -10,7 +10,8 @@
 
 // Scratch of a part's backward products, sized for its widest layer.
 typedef struct tv_linear_work {
-    int8_t *g, *g_lo;  // gradient: [M, N] for grad-x, then [N, M] for the vote; g_lo for two digits, else NULL
+    int8_t *g, *gt;    // gradient: [M, N] for grad-x and [N, M] for the vote; the same memory when it takes two digits
+    int8_t *g_lo;      // second digit of both, else NULL
     float *g_scale;    // [M]
     int32_t *g_sumsq;  // [N], one digit
     int64_t *g_sumsq2; // [N], two digits
@@ -51,7 +52,7 @@ tv_status tv_linear_forward(tv_unit *unit, const tv_linear *linear, const tv_ope
 typedef struct tv_linear_backward_args {
     const tv_operand *operand; // transposed
     const tv_linear_work *work;
-    const float *g; // [M, N] gradient of the layer's output
+    const float *g; // [M, N] gradient of the layer's output; NULL: `work` already holds both forms of it (one digit)
     float *dx;      // [M, K] gradient of its input, or NULL; not g
     int accumulate; // dx += instead of dx =
 } tv_linear_backward_args;

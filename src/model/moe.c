@@ -4,27 +4,33 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "comm/comm.h"
-#include "model/linear.h"
+#include "base/clock.h"
+#include "model/gated.h"
+#include "model/moe_balance.h"
 #include "model/moe_buffers.h"
 #include "model/norm.h"
 
 enum { QUERY_WIDTH = 64, LOGIT_EXPONENT = -3 }; // logits are products / sqrt(64)
 
+// Seconds of this rank, measured only when the unit asks.
+typedef struct moe_seconds {
+    double dispatch, experts, combine;
+} moe_seconds;
+
 typedef struct moe_part {
     tv_part base;
     int64_t width, inner; // D, F
-    int balance, qmax;    // qmax: (3^digits - 1) / 2
+    int qmax;             // qmax: (3^digits - 1) / 2
     tv_norm norm;
     tv_linear query, centroid, down;
-    int64_t experts, bias;    // tensor, side state
+    tv_gated shared;          // hidden 0: there is none
+    int64_t experts;          // tensor
     tv_operand input, z, sum; // norm(x) [M, D], query [M, 64], gated sum of h [M, F]
     tv_moe_rows rows;
     tv_moe_buffers buffers;
     tv_pool *pool, own_pool; // shared by all parts: the first one's own
-    int64_t *counts;         // [n_e] backend memory: tokens of each expert since the last step
-    int64_t *host_counts;    // [n_e] of the last step, all ranks
-    int16_t *host_bias;      // [n_e]
+    tv_moe_balance balance;
+    moe_seconds seconds, told; // since the last step; of the last step
     tv_linear_work work;
     float *normed;             // [M, D] norm(x), or its gradient
     float *query_out, *logits; // [M, 64], [M, n_e], or their gradients
@@ -40,7 +46,8 @@ static tv_status moe_declare(tv_part *base, tv_params *params, const tv_config *
     int64_t experts = config->moe.experts;
     tv_scale_type type = (tv_scale_type)config->model.scale_type;
     tv_moe_rows_init(&part->rows, config);
-    part->balance = (int)config->moe.balance;
+    part->balance.experts = experts;
+    part->balance.moves = (int)config->moe.balance;
     part->qmax = 1;
     for (int64_t d = 1; d < config->moe.wire_digits; d++)
         part->qmax = 3 * part->qmax + 1;
@@ -56,36 +63,34 @@ static tv_status moe_declare(tv_part *base, tv_params *params, const tv_config *
     TV_TRY(tv_part_declare(base, params, "centroid", &centroid, &part->centroid.param));
     TV_TRY(tv_part_declare(base, params, "experts", &stack, &part->experts));
     TV_TRY(tv_part_declare(base, params, "down", &down, &part->down.param));
-    return tv_part_declare_side(base, params, "bias", &bias, &part->bias);
+    part->shared.hidden = config->moe.shared;
+    if (part->shared.hidden > 0)
+        TV_TRY(tv_gated_declare(&part->shared, base, params, "shared_", config));
+    return tv_part_declare_side(base, params, "bias", &bias, &part->balance.side);
 }
 
-static tv_status plan_balance(moe_part *part, tv_plan *plan)
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// Buffers of the layers' backward products, for the widest of them.
+static void plan_work(moe_part *part, tv_plan *plan)
 {
-    size_t experts = (size_t)part->rows.experts;
-    part->counts = NULL;
-    if (!plan->training)
-        return TV_OK;
-    part->counts = tv_arena_take(&plan->saved, part->rows.experts, sizeof *part->counts);
-    if (part->host_counts == NULL)
-        part->host_counts = calloc(experts, sizeof *part->host_counts);
-    if (part->host_bias == NULL)
-        part->host_bias = calloc(experts, sizeof *part->host_bias);
-    return part->host_counts != NULL && part->host_bias != NULL
-               ? TV_OK
-               : TV_FAIL(TV_MEMORY, "no memory for the counts of %zu experts", experts);
+    int64_t inputs, outputs;
+    tv_gated_widths(&part->shared, part->width, &inputs, &outputs);
+    inputs = larger(larger(inputs, part->inner), QUERY_WIDTH);
+    outputs = larger(larger(outputs, part->rows.experts), QUERY_WIDTH);
+    tv_linear_work_plan(&part->work, plan, inputs, outputs, 0);
+    if (part->shared.hidden > 0)
+        tv_gated_plan(&part->shared, plan, &part->work);
 }
 
 static tv_status moe_plan(tv_part *base, tv_plan *plan)
 {
     moe_part *part = (moe_part *)base;
     int64_t tokens = plan->tokens, width = part->width, inner = part->inner, experts = part->rows.experts;
-    int64_t widest = width > inner ? width : inner;
-    int64_t outputs = widest > experts ? widest : experts;
     tv_arena *scratch = &plan->scratch;
-    TV_TRY(plan_balance(part, plan));
+    TV_TRY(tv_moe_balance_plan(&part->balance, plan));
     TV_TRY(tv_moe_rows_plan(&part->rows, plan));
-    tv_linear_work_plan(&part->work, plan, widest > QUERY_WIDTH ? widest : QUERY_WIDTH,
-                        outputs > QUERY_WIDTH ? outputs : QUERY_WIDTH, 0);
+    plan_work(part, plan);
     tv_norm_plan(&part->norm, plan, 1);
     tv_operand_plan(&part->input, plan, width, &part->work);
     tv_operand_plan(&part->z, plan, QUERY_WIDTH, &part->work);
@@ -95,7 +100,7 @@ static tv_status moe_plan(tv_part *base, tv_plan *plan)
     part->logits = tv_arena_take(scratch, tokens * experts, sizeof(float));
     part->h = tv_arena_take(scratch, tokens * inner, sizeof(float));
     part->gate_grad = tv_arena_take(scratch, tokens * part->rows.slots, sizeof(float));
-    part->token.q = tv_arena_take(scratch, tokens * widest, 1);
+    part->token.q = tv_arena_take(scratch, tokens * larger(width, inner), 1);
     part->token.scale = tv_arena_take(scratch, tokens, sizeof(float));
     part->buffers.width = width;
     part->buffers.inner = inner;
@@ -107,6 +112,19 @@ static tv_status moe_plan(tv_part *base, tv_plan *plan)
         plan->rows_pool = &part->own_pool;
     part->pool = plan->rows_pool;
     part->pool->backend = plan->params->backend;
+    return TV_OK;
+}
+
+// Adds the time since *mark to *seconds, when the unit asks for it.
+static tv_status lap(const tv_unit *unit, double *mark, double *seconds)
+{
+    if (!unit->timed)
+        return TV_OK;
+    TV_TRY(unit->backend->sync(unit->stream));
+    double now = tv_clock_seconds();
+    if (seconds != NULL)
+        *seconds += now - *mark;
+    *mark = now;
     return TV_OK;
 }
 
@@ -128,10 +146,10 @@ static tv_status route(moe_part *part, tv_unit *unit)
                               .experts = part->rows.experts,
                               .slots = (int)part->rows.slots,
                               .logits = part->logits,
-                              .bias = unit->params->sides[part->bias].data,
+                              .bias = unit->params->sides[part->balance.side].data,
                               .expert = part->rows.expert,
                               .gate = part->rows.gate,
-                              .counts = unit->training ? part->counts : NULL,
+                              .counts = unit->training ? part->balance.counts : NULL,
                               .fault = unit->fault};
     return unit->backend->moe_route(&args, unit->stream);
 }
@@ -187,9 +205,11 @@ static tv_status combine(moe_part *part, tv_unit *unit)
 static tv_status moe_forward(tv_part *base, tv_unit *unit, float *x)
 {
     moe_part *part = (moe_part *)base;
+    double mark = 0;
     TV_TRY(tv_norm_forward(unit, &part->norm, unit->tokens, x, part->normed));
     TV_TRY(tv_operand_quantize(unit, &part->input, part->normed));
     TV_TRY(route(part, unit));
+    TV_TRY(lap(unit, &mark, NULL));
     TV_TRY(tv_moe_rows_plan_unit(&part->rows, unit, base->name));
     if (part->rows.ranks > 1)
         TV_TRY(tv_moe_buffers_forward(&part->buffers, &part->rows, part->pool, unit->training));
@@ -201,15 +221,20 @@ static tv_status moe_forward(tv_part *base, tv_unit *unit, float *x)
                                              .scale = part->token.scale}));
     tv_moe_send send = {.cols = part->width, .from = part->token, .to = part->buffers.x};
     TV_TRY(tv_moe_rows_send(&part->rows, unit, &send));
+    TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
     TV_TRY(run_experts(part, unit));
+    TV_TRY(lap(unit, &mark, &part->seconds.experts));
     TV_TRY(tv_moe_rows_return(&part->rows, unit, part->inner, part->buffers.made, &part->buffers.h));
+    TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
     TV_TRY(combine(part, unit));
+    TV_TRY(lap(unit, &mark, &part->seconds.combine));
     TV_TRY(tv_operand_quantize(unit, &part->sum, part->h));
-    return tv_linear_forward(unit, &part->down, &part->sum, x, 1);
+    TV_TRY(tv_linear_forward(unit, &part->down, &part->sum, x, 1));
+    return part->shared.hidden > 0 ? tv_gated_forward(unit, &part->shared, &part->input, x) : TV_OK;
 }
 
-// The gradient of each row of h, from that of the gated sum, to its expert; the gates' gradients stay here.
-static tv_status send_gradient(moe_part *part, tv_unit *unit)
+// The gradient of the gated sum becomes that of the gates.
+static tv_status combine_backward(moe_part *part, tv_unit *unit)
 {
     tv_moe_combine_backward_args args = {.tokens = unit->tokens,
                                          .cols = part->inner,
@@ -219,7 +244,12 @@ static tv_status send_gradient(moe_part *part, tv_unit *unit)
                                          .scale = part->buffers.h.scale,
                                          .dy = part->h,
                                          .grad = part->gate_grad};
-    TV_TRY(unit->backend->moe_combine_backward(&args, unit->stream));
+    return unit->backend->moe_combine_backward(&args, unit->stream);
+}
+
+// The gradient of each row of h, gate times that of the sum, to its expert.
+static tv_status send_gradient(moe_part *part, tv_unit *unit)
+{
     TV_TRY(to_digits(
         part, unit,
         (tv_quantize_rows_args){
@@ -247,6 +277,7 @@ static tv_status vote_experts(moe_part *part, tv_unit *unit)
     tv_moe_vote_args vote = {.segments = part->rows.segments,
                              .segment_count = part->rows.segment_count,
                              .columns = part->rows.columns,
+                             .runs = part->rows.ranks,
                              .n = 2 * part->inner,
                              .k = part->width,
                              .first_expert = part->rows.first_expert,
@@ -259,7 +290,7 @@ static tv_status vote_experts(moe_part *part, tv_unit *unit)
     return unit->backend->moe_vote(&vote, unit->stream);
 }
 
-// Votes of the experts here, and the gradient of norm(x) back to the tokens' homes.
+// Votes of the experts here, and the gradient of each row of xn.
 static tv_status experts_backward(moe_part *part, tv_unit *unit)
 {
     tv_moe_buffers *b = &part->buffers;
@@ -288,16 +319,16 @@ static tv_status experts_backward(moe_part *part, tv_unit *unit)
     product.b = unit->params->items[part->experts].w8t;
     product.y = b->dx;
     TV_TRY(unit->backend->moe_gemm(&product, unit->stream));
-    TV_TRY(
-        to_digits(part, unit,
-                  (tv_quantize_rows_args){
-                      .rows = part->rows.rows, .cols = part->width, .x = b->dx, .q = b->dx8.q, .scale = b->dx8.scale}));
-    return tv_moe_rows_return(&part->rows, unit, part->width, b->dx8, &b->home_dx8);
+    return to_digits(
+        part, unit,
+        (tv_quantize_rows_args){
+            .rows = part->rows.rows, .cols = part->width, .x = b->dx, .q = b->dx8.q, .scale = b->dx8.scale});
 }
 
-// Through gates, centroids and query into `normed`, the gradient of norm(x).
-static tv_status route_backward(moe_part *part, tv_unit *unit)
+// Through the shared expert, and through gates, centroids and query, into `normed`, the gradient of norm(x).
+static tv_status dense_backward(moe_part *part, tv_unit *unit, const float *dx)
 {
+    int shared = part->shared.hidden > 0;
     tv_moe_route_backward_args args = {.tokens = unit->tokens,
                                        .experts = part->rows.experts,
                                        .slots = (int)part->rows.slots,
@@ -310,65 +341,68 @@ static tv_status route_backward(moe_part *part, tv_unit *unit)
     tv_linear_backward_args centroid = {
         .operand = &part->z, .work = &part->work, .g = part->logits, .dx = part->query_out};
     TV_TRY(tv_linear_backward(unit, &part->centroid, &centroid));
-    TV_TRY(tv_operand_transpose(unit, &part->input));
+    tv_gated_gradient gated = {.input = &part->input, .work = &part->work, .dy = dx, .dx = part->normed};
+    TV_TRY(shared ? tv_gated_backward(unit, &part->shared, &gated) : tv_operand_transpose(unit, &part->input));
     tv_linear_backward_args query = {
-        .operand = &part->input, .work = &part->work, .g = part->query_out, .dx = part->normed};
+        .operand = &part->input, .work = &part->work, .g = part->query_out, .dx = part->normed, .accumulate = shared};
     return tv_linear_backward(unit, &part->query, &query);
+}
+
+// What the experts of a token give back is added to `normed`, in slot order.
+static tv_status add_slots(moe_part *part, tv_unit *unit)
+{
+    tv_moe_combine_args args = {.tokens = unit->tokens,
+                                .cols = part->width,
+                                .slots = (int)part->rows.slots,
+                                .accumulate = 1,
+                                .place = part->rows.wanted,
+                                .q = part->buffers.home_dx8.q,
+                                .scale = part->buffers.home_dx8.scale,
+                                .y = part->normed};
+    return unit->backend->moe_combine(&args, unit->stream);
 }
 
 static tv_status moe_backward(tv_part *base, tv_unit *unit, float *dx)
 {
     moe_part *part = (moe_part *)base;
+    double mark = 0;
     if (part->rows.ranks > 1)
         TV_TRY(tv_moe_buffers_backward(&part->buffers, &part->rows, part->pool));
     TV_TRY(tv_operand_transpose(unit, &part->sum));
     tv_linear_backward_args down = {.operand = &part->sum, .work = &part->work, .g = dx, .dx = part->h};
     TV_TRY(tv_linear_backward(unit, &part->down, &down));
+    TV_TRY(lap(unit, &mark, NULL));
+    TV_TRY(combine_backward(part, unit));
+    TV_TRY(lap(unit, &mark, &part->seconds.combine));
     TV_TRY(send_gradient(part, unit));
+    TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
     TV_TRY(experts_backward(part, unit));
-    TV_TRY(route_backward(part, unit));
-    tv_moe_combine_args slots = {.tokens = unit->tokens,
-                                 .cols = part->width,
-                                 .slots = (int)part->rows.slots,
-                                 .accumulate = 1,
-                                 .place = part->rows.wanted,
-                                 .q = part->buffers.home_dx8.q,
-                                 .scale = part->buffers.home_dx8.scale,
-                                 .y = part->normed};
-    TV_TRY(unit->backend->moe_combine(&slots, unit->stream));
+    TV_TRY(lap(unit, &mark, &part->seconds.experts));
+    TV_TRY(tv_moe_rows_return(&part->rows, unit, part->width, part->buffers.dx8, &part->buffers.home_dx8));
+    TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
+    TV_TRY(dense_backward(part, unit, dx));
+    TV_TRY(add_slots(part, unit));
     tv_norm_gradient norm = {.rows = unit->tokens, .dy = part->normed, .dx = dx, .accumulate = 1};
     return tv_norm_backward(unit, &part->norm, &norm);
-}
-
-// One step of each bias towards equal counts: up below the mean, down above it.
-static void move_bias(moe_part *part)
-{
-    int64_t experts = part->rows.experts, total = 0;
-    for (int64_t e = 0; e < experts; e++)
-        total += part->host_counts[e];
-    for (int64_t e = 0; e < experts; e++) {
-        int64_t share = part->host_counts[e] * experts;
-        int bias = part->host_bias[e] + (share < total) - (share > total);
-        part->host_bias[e] = (int16_t)(bias > INT16_MAX ? INT16_MAX : bias < INT16_MIN ? INT16_MIN : bias);
-    }
 }
 
 static tv_status moe_after_step(tv_part *base, tv_unit *unit)
 {
     moe_part *part = (moe_part *)base;
-    const tv_backend *backend = unit->backend;
-    size_t count_bytes = (size_t)part->rows.experts * sizeof *part->host_counts;
-    size_t bias_bytes = (size_t)part->rows.experts * sizeof *part->host_bias;
-    void *bias = unit->params->sides[part->bias].data;
-    TV_TRY(backend->copy(part->host_counts, part->counts, count_bytes, TV_COPY_TO_HOST, unit->stream));
-    TV_TRY(backend->zero(part->counts, count_bytes, unit->stream));
-    if (unit->comm != NULL)
-        TV_TRY(tv_comm_sum_i64(unit->comm, part->host_counts, part->rows.experts, TV_WIRE_OTHER));
-    if (!part->balance)
-        return TV_OK;
-    TV_TRY(backend->copy(part->host_bias, bias, bias_bytes, TV_COPY_TO_HOST, unit->stream));
-    move_bias(part);
-    return backend->copy(bias, part->host_bias, bias_bytes, TV_COPY_TO_DEVICE, unit->stream);
+    part->told = part->seconds;
+    part->seconds = (moe_seconds){0};
+    return tv_moe_balance_step(&part->balance, &part->rows, unit);
+}
+
+static void moe_tell(const tv_part *base, tv_figures *figures)
+{
+    const moe_part *part = (const moe_part *)base;
+    tv_moe_balance_tell(&part->balance, figures);
+    if (part->told.dispatch + part->told.experts + part->told.combine == 0)
+        return;
+    tv_figures_add(figures, "dispatch_seconds", part->told.dispatch);
+    tv_figures_add(figures, "experts_seconds", part->told.experts);
+    tv_figures_add(figures, "combine_seconds", part->told.combine);
 }
 
 static void moe_free(tv_part *base)
@@ -377,8 +411,7 @@ static void moe_free(tv_part *base)
     tv_pool_free(&part->buffers.saved);
     tv_pool_free(&part->own_pool);
     tv_moe_rows_free(&part->rows);
-    free(part->host_counts);
-    free(part->host_bias);
+    tv_moe_balance_free(&part->balance);
     free(part);
 }
 
@@ -388,6 +421,7 @@ static const tv_part_ops moe_ops = {.kind = "moe",
                                     .forward = moe_forward,
                                     .backward = moe_backward,
                                     .after_step = moe_after_step,
+                                    .tell = moe_tell,
                                     .free = moe_free};
 
 tv_status tv_moe_create(int64_t block, tv_part **out)

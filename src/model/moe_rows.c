@@ -11,9 +11,15 @@ int64_t tv_moe_rows_most(const tv_moe_rows *rows, int64_t tokens)
     return sparse > small * rows->experts ? sparse : small * rows->experts;
 }
 
+// Every segment begins on a border, so each may leave up to a pad unused.
+static int64_t columns_of(const tv_moe_rows *rows, int64_t count)
+{
+    return tv_ceil_div(count, TV_SEGMENT_PAD) * TV_SEGMENT_PAD + rows->experts * TV_SEGMENT_PAD;
+}
+
 int64_t tv_moe_columns_most(const tv_moe_rows *rows, int64_t tokens)
 {
-    return tv_moe_rows_most(rows, tokens) + rows->experts * TV_SEGMENT_PAD;
+    return columns_of(rows, tv_moe_rows_most(rows, tokens));
 }
 
 void tv_moe_rows_init(tv_moe_rows *rows, const tv_config *config)
@@ -114,10 +120,14 @@ static tv_status exchange_counts(tv_moe_rows *rows, tv_unit *unit, const char *l
     memset(rows->host_segments, 0, segment_bytes);
     if (unit->tokens > 0)
         TV_TRY(backend->copy(rows->host_segments, rows->home, segment_bytes, TV_COPY_TO_HOST, unit->stream));
-    for (int64_t e = 0; e < rows->experts; e++)
+    for (int64_t e = 0; e < rows->experts; e++) {
         rows->sent[e] = rows->host_segments[e].rows;
+        if (unit->training && e / (rows->experts / rows->ranks) != rows->place)
+            rows->off_rank += rows->sent[e];
+    }
+    int64_t apart = unit->training ? rows->units_a_rank : 0; // units of neighbours; an evaluation counts none
     for (int p = 0; p < rows->ranks; p++)
-        rows->expected_units[p] = (int32_t)((int64_t)unit->index + (p - rows->place) * rows->units_a_rank);
+        rows->expected_units[p] = (int32_t)((int64_t)unit->index + (p - rows->place) * apart);
     tv_row_counts counts = {.experts = rows->experts / rows->ranks,
                             .step = unit->step,
                             .layer = layer,
@@ -145,13 +155,13 @@ tv_status tv_moe_rows_plan_unit(tv_moe_rows *rows, tv_unit *unit, const char *la
                              .segments = rows->home,
                              .fault = unit->fault};
     TV_TRY(unit->backend->moe_plan(&args, unit->stream));
+    rows->pairs += unit->training ? unit->tokens * rows->slots : 0;
     rows->home_rows = unit->tokens * (dense ? rows->experts : rows->slots);
     if (rows->ranks > 1)
         return exchange_counts(rows, unit, layer);
     rows->rows = rows->home_rows;
     rows->segment_count = unit->tokens > 0 ? rows->experts : 0;
-    rows->columns = dense ? rows->experts * tv_ceil_div(unit->tokens, TV_SEGMENT_PAD) * TV_SEGMENT_PAD
-                          : tv_ceil_div(rows->rows, TV_SEGMENT_PAD) * TV_SEGMENT_PAD + rows->experts * TV_SEGMENT_PAD;
+    rows->columns = columns_of(rows, rows->rows);
     return TV_OK;
 }
 
@@ -180,7 +190,7 @@ static tv_status travel(tv_moe_rows *rows, tv_unit *unit, int64_t cols, int back
             rows->sent_bytes[p] += sent[p * local + e] * row_bytes;
             rows->received_bytes[p] += received[p * local + e] * row_bytes;
         }
-        rows->travelled += p == rows->place ? 0 : rows->sent_bytes[p] / row_bytes;
+        rows->wire_bytes += p == rows->place ? 0 : rows->sent_bytes[p];
     }
     tv_all_to_all args = {
         .send = rows->out, .send_bytes = rows->sent_bytes, .recv = rows->in, .recv_bytes = rows->received_bytes};

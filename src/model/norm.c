@@ -24,6 +24,23 @@ void tv_norm_plan(tv_norm *norm, tv_plan *plan, int64_t rows_per_token)
     norm->saved_rstd = tv_arena_take(&plan->saved, rows, sizeof(float));
 }
 
+tv_status tv_norm_quantize(tv_unit *unit, const tv_norm *norm, const float *x, tv_operand *operand)
+{
+    const tv_param *param = &unit->params->items[norm->param];
+    tv_norm_quantize_args args = {.rows = unit->tokens,
+                                  .cols = norm->cols,
+                                  .x = x,
+                                  .w8 = param->w8,
+                                  .exponent = param->base,
+                                  .saved_q = unit->training ? norm->saved_q : NULL,
+                                  .saved_scale = norm->saved_scale,
+                                  .saved_rstd = norm->saved_rstd,
+                                  .q = operand->q,
+                                  .scale = operand->scale,
+                                  .fault = unit->fault};
+    return unit->backend->norm_quantize(&args, unit->stream);
+}
+
 tv_status tv_norm_forward(tv_unit *unit, const tv_norm *norm, int64_t rows, const float *x, float *y)
 {
     const tv_param *param = &unit->params->items[norm->param];

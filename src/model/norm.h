@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "model/linear.h"
 #include "model/part.h"
 
 typedef struct tv_norm {
@@ -19,6 +20,9 @@ tv_status tv_norm_declare(tv_norm *norm, const tv_part *part, tv_params *params,
                           const tv_tensor_spec *like);
 // rows_per_token rows of cols values a token.
 void tv_norm_plan(tv_norm *norm, tv_plan *plan, int64_t rows_per_token);
+// operand = norm(x [M, C]) quantised a token. In training saves what the backward needs.
+tv_status tv_norm_quantize(tv_unit *unit, const tv_norm *norm, const float *x, tv_operand *operand);
+
 // y [rows, C] = norm(x); not in place. In training saves what the backward needs.
 tv_status tv_norm_forward(tv_unit *unit, const tv_norm *norm, int64_t rows, const float *x, float *y);
 

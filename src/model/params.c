@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { DECODE_BATCH = 48 };
+
 void tv_params_init(tv_params *params, int mantissa_bits)
 {
     memset(params, 0, sizeof *params);
@@ -161,35 +163,50 @@ tv_status tv_params_initialise(tv_params *params, uint32_t seed, int threshold)
     return params->backend->sync(NULL);
 }
 
-static tv_status decode_param(const tv_params *params, const tv_param *param, void *stream)
+// Decodings that are handed to the backend together.
+typedef struct decode_batch {
+    tv_decode_args list[DECODE_BATCH];
+    int64_t count;
+} decode_batch;
+
+static tv_status run_decodes(const tv_params *params, decode_batch *batch, void *stream)
+{
+    int64_t count = batch->count;
+    batch->count = 0;
+    return count == 0 ? TV_OK : tv_decode_many(params->backend, batch->list, count, stream);
+}
+
+static tv_status decode_param(const tv_params *params, const tv_param *param, decode_batch *batch, void *stream)
 {
     int64_t rows = tv_param_matrix_rows(param), cols = param->spec.cols, matrices = tv_param_matrices(param);
     for (int64_t i = 0; i < matrices; i++) {
         int64_t first = param->first_row + i * rows, weights = i * rows * cols;
-        tv_decode_args args = {.rows = rows,
-                               .cols = cols,
-                               .group = param->group,
-                               .base = param->base,
-                               .mantissa_bits = param->mantissa_bits,
-                               .T = tv_param_T(param, first),
-                               .E = tv_param_E(param, first),
-                               .w8 = param->w8 + weights,
-                               .w8t = param->w8t == NULL ? NULL : param->w8t + weights};
-        TV_TRY(params->backend->decode(&args, stream));
+        batch->list[batch->count++] = (tv_decode_args){.rows = rows,
+                                                       .cols = cols,
+                                                       .group = param->group,
+                                                       .base = param->base,
+                                                       .mantissa_bits = param->mantissa_bits,
+                                                       .T = tv_param_T(param, first),
+                                                       .E = tv_param_E(param, first),
+                                                       .w8 = param->w8 + weights,
+                                                       .w8t = param->w8t == NULL ? NULL : param->w8t + weights};
+        if (batch->count == DECODE_BATCH) {
+            TV_TRY(run_decodes(params, batch, stream));
+        }
     }
     return TV_OK;
 }
 
 tv_status tv_params_decode(tv_params *params, int all, void *stream)
 {
+    decode_batch batch = {.count = 0};
     for (int64_t i = 0; i < params->count; i++) {
         tv_param *param = &params->items[i];
-        if (!all && param->spec.frozen) {
-            continue;
+        if (all || !param->spec.frozen) {
+            TV_TRY(decode_param(params, param, &batch, stream));
         }
-        TV_TRY(decode_param(params, param, stream));
     }
-    return TV_OK;
+    return run_decodes(params, &batch, stream);
 }
 
 tv_status tv_params_clear_votes(tv_params *params, void *stream)

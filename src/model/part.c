@@ -24,3 +24,11 @@ tv_status tv_part_declare_side(const tv_part *part, tv_params *params, const cha
 }
 
 tv_arena *tv_plan_keep(tv_plan *plan) { return plan->training ? &plan->saved : &plan->scratch; }
+
+void tv_figures_add(tv_figures *figures, const char *name, double value)
+{
+    if (figures->count == TV_FIGURES_MAX)
+        return;
+    figures->items[figures->count].name = name;
+    figures->items[figures->count++].value = value;
+}

@@ -29,6 +29,7 @@ typedef struct tv_unit {
     int levels;
     uint32_t seed, step, index; // index: the unit's number in the step, 0 .. U-1
     int32_t *fault;             // [1] backend memory, sticky
+    int timed;                  // 1: parts measure their phases, which makes the host wait for the backend
     // Ranks; NULL: this one alone. All ranks of `experts`, the P ranks that hold every expert once (NULL too when P = 1:
     // params->expert_ranks), run forward and backward equally often, with units of any size, 0 tokens included.
     struct tv_comm *comm, *experts;
@@ -52,6 +53,17 @@ typedef struct tv_plan {
     struct tv_pool *rows_pool; // of all mixtures of experts, when rows travel: the first one's own
 } tv_plan;
 
+// What a part tells people of its last step: counts, shares, seconds.
+enum { TV_FIGURES_MAX = 16 };
+typedef struct tv_figures {
+    struct {
+        const char *name; // "tokens_min"; a constant
+        double value;
+    } items[TV_FIGURES_MAX];
+    int count;
+} tv_figures;
+void tv_figures_add(tv_figures *figures, const char *name, double value);
+
 typedef struct tv_part tv_part;
 typedef struct tv_part_ops {
     const char *kind; // "attention"
@@ -64,6 +76,8 @@ typedef struct tv_part_ops {
     // tokens whose `step` is the step just made. For side state that moves by what the step's units did (sums over all
     // units are sums over unit->comm); it must change alike on all ranks that hold it.
     tv_status (*after_step)(tv_part *part, tv_unit *unit);
+    // Optional. Local: figures of the last step; after after_step.
+    void (*tell)(const tv_part *part, tv_figures *figures);
     void (*free)(tv_part *part); // frees part and what it owns
 } tv_part_ops;
 

@@ -11,7 +11,7 @@ typedef struct sequencer_part {
     tv_linear out;
     tv_operand operand; // [M, 3D]
     tv_linear_work work;
-    float *joined; // [M, 3D] the three tokens, or their gradient
+    float *joined; // [M, 3D] gradient of the three tokens side by side
 } sequencer_part;
 
 static tv_status sequencer_declare(tv_part *base, tv_params *params, const tv_config *config)
@@ -30,22 +30,23 @@ static tv_status sequencer_plan(tv_part *base, tv_plan *plan)
     sequencer_part *part = (sequencer_part *)base;
     tv_linear_work_plan(&part->work, plan, 3 * part->width, part->width, 0);
     tv_operand_plan(&part->operand, plan, 3 * part->width, &part->work);
-    part->joined = tv_arena_take(&plan->scratch, plan->tokens * 3 * part->width, sizeof(float));
+    if (plan->training) {
+        part->joined = tv_arena_take(&plan->scratch, plan->tokens * 3 * part->width, sizeof(float));
+    }
     return TV_OK;
-}
-
-static tv_trigram_args trigram_args(const sequencer_part *part, const tv_unit *unit, const float *in, float *out)
-{
-    return (tv_trigram_args){
-        .tokens = unit->tokens, .channels = part->width, .context = unit->context, .in = in, .out = out};
 }
 
 static tv_status sequencer_forward(tv_part *base, tv_unit *unit, float *x)
 {
     sequencer_part *part = (sequencer_part *)base;
-    tv_trigram_args args = trigram_args(part, unit, x, part->joined);
-    TV_TRY(unit->backend->trigram(&args, unit->stream));
-    TV_TRY(tv_operand_quantize(unit, &part->operand, part->joined));
+    tv_trigram_quantize_args args = {.tokens = unit->tokens,
+                                     .channels = part->width,
+                                     .context = unit->context,
+                                     .x = x,
+                                     .q = part->operand.q,
+                                     .scale = part->operand.scale,
+                                     .fault = unit->fault};
+    TV_TRY(unit->backend->trigram_quantize(&args, unit->stream));
     return tv_linear_forward(unit, &part->out, &part->operand, x, 1);
 }
 
@@ -55,7 +56,8 @@ static tv_status sequencer_backward(tv_part *base, tv_unit *unit, float *dx)
     TV_TRY(tv_operand_transpose(unit, &part->operand));
     tv_linear_backward_args out = {.operand = &part->operand, .work = &part->work, .g = dx, .dx = part->joined};
     TV_TRY(tv_linear_backward(unit, &part->out, &out));
-    tv_trigram_args args = trigram_args(part, unit, part->joined, dx);
+    tv_trigram_args args = {
+        .tokens = unit->tokens, .channels = part->width, .context = unit->context, .in = part->joined, .out = dx};
     return unit->backend->trigram_backward(&args, unit->stream);
 }
 

@@ -6,6 +6,7 @@
 #include "train/schedule.h"
 
 #define HISTOGRAM_BINS 256
+#define BATCH 48 // tensors whose ballots are handed to the backend together
 enum { COUNT_FLIPS, COUNT_ZEROS, COUNT_MOVES, COUNTS, COUNT_END = HISTOGRAM_BINS + TV_LANE_COUNT * COUNTS };
 
 static int lane_of(const tv_param *p) { return p->spec.placement == TV_PLACE_EXPERT ? TV_LANE_EXPERT : TV_LANE_DENSE; }
@@ -97,10 +98,18 @@ static tv_status send_bucket(tv_ballot_box *box, tv_vote_lane *lane)
     return TV_OK;
 }
 
+// Bytes of votes that are worth sending before the backward is over; 0: none. When rows of tokens travel between GPUs
+// meanwhile, two communicators would be at work beside each other, in an order that ranks need not share: NCCL may hang then.
+static int64_t bucket_bytes(const tv_ballot_box *box)
+{
+    const tv_params *params = box->params;
+    return params->expert_ranks > 1 && !params->backend->host_memory ? 0 : box->config->vote.bucket_bytes;
+}
+
 static tv_status lane_ready(tv_ballot_box *box, tv_vote_lane *lane, int64_t first)
 {
     const tv_params *params = box->params;
-    int64_t most = box->config->vote.bucket_bytes, blocks = lane->scatter ? params->ranks : 1;
+    int64_t most = bucket_bytes(box), blocks = lane->scatter ? params->ranks : 1;
     while (lane->ready > 0 && lane->owners[lane->ready - 1] >= first) {
         lane->ready--;
         lane->waiting_bytes += blocks * lane->votes[lane->ready].items * (params->vote_bits / 8);
@@ -275,9 +284,9 @@ static tv_status set_flip_cap(tv_ballot_box *box, const tv_param *p, tv_ballot_a
     return TV_OK;
 }
 
-static tv_status run_exponents(tv_ballot_box *box, const tv_param *p, int64_t step)
+static tv_ballot_e_args exponent_args(const tv_ballot_box *box, const tv_param *p, int64_t step)
 {
-    tv_ballot_e_args args = {
+    return (tv_ballot_e_args){
         .rows = p->own_count,
         .cols = p->spec.cols,
         .first_row = p->own_first,
@@ -296,23 +305,39 @@ static tv_status run_exponents(tv_ballot_box *box, const tv_param *p, int64_t st
         .step = (uint32_t)step,
         .stats = lane_counts(box, lane_of(p)) + COUNT_MOVES,
     };
-    return box->params->backend->ballot_e(&args, NULL);
 }
 
-static tv_status run_tensor(tv_ballot_box *box, const tv_param *p, int64_t step, double loss)
+// Some tensors' turns at the ballot.
+typedef struct ballot_batch {
+    tv_ballot_args trits[BATCH];
+    tv_ballot_e_args exponents[BATCH];
+    int64_t count;
+} ballot_batch;
+
+static tv_status run_batch(const tv_backend *backend, ballot_batch *batch)
+{
+    int64_t count = batch->count;
+    batch->count = 0;
+    if (count == 0)
+        return TV_OK;
+    if (batch->trits[0].rule == TV_RULE_CLASSIC) { // on the old trits
+        TV_TRY(tv_ballot_e_many(backend, batch->exponents, count, NULL));
+        return tv_ballot_many(backend, batch->trits, count, NULL);
+    }
+    TV_TRY(tv_ballot_many(backend, batch->trits, count, NULL));
+    return tv_ballot_e_many(backend, batch->exponents, count, NULL);
+}
+
+static tv_status run_tensor(tv_ballot_box *box, const tv_param *p, int64_t step, double loss, ballot_batch *batch)
 {
     tv_ballot_args args = ballot_args(box, p, step, loss);
-    int classic = args.rule == TV_RULE_CLASSIC;
-    if (classic)
-        TV_TRY(run_exponents(box, p, step));
     if (args.rule == TV_RULE_BUDGET)
         TV_TRY(set_budget(box, p, step, &args));
     else if (box->config->update.flip_cap > 0)
         TV_TRY(set_flip_cap(box, p, &args));
-    TV_TRY(box->params->backend->ballot(&args, NULL));
-    if (!classic)
-        TV_TRY(run_exponents(box, p, step));
-    return TV_OK;
+    batch->trits[batch->count] = args;
+    batch->exponents[batch->count++] = exponent_args(box, p, step);
+    return batch->count == BATCH ? run_batch(box->params->backend, batch) : TV_OK;
 }
 
 // What all ranks counted.
@@ -333,6 +358,7 @@ static tv_status read_counts(tv_ballot_box *box, tv_ballot_report *report)
 tv_status tv_ballot_run(tv_ballot_box *box, int64_t step, double loss, tv_ballot_report *report)
 {
     const tv_params *params = box->params;
+    ballot_batch batch = {.count = 0};
     *report = (tv_ballot_report){0};
     TV_TRY(params->backend->zero(lane_counts(box, 0), TV_LANE_COUNT * COUNTS * sizeof(int64_t), NULL));
     for (int64_t i = 0; i < params->count; i++) {
@@ -340,7 +366,8 @@ tv_status tv_ballot_run(tv_ballot_box *box, int64_t step, double loss, tv_ballot
         if (!p->votes)
             continue;
         report->weights += p->spec.rows * p->spec.cols;
-        TV_TRY(run_tensor(box, p, step, loss));
+        TV_TRY(run_tensor(box, p, step, loss, &batch));
     }
+    TV_TRY(run_batch(params->backend, &batch));
     return read_counts(box, report);
 }

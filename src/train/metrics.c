@@ -52,6 +52,45 @@ static void write_times(FILE *out, const tv_step_times *t)
             t->total, t->data, t->forward, t->backward, t->exchange, t->ballot);
 }
 
+static tv_figures figures_of(const tv_part *part)
+{
+    tv_figures figures = {0};
+    if (part->ops->tell)
+        part->ops->tell(part, &figures);
+    return figures;
+}
+
+// ,"parts":{"block.0.moe":{"tokens_min":1,...},...} when some part has something to tell.
+static void write_parts(FILE *out, const tv_model *model)
+{
+    int written = 0;
+    for (int64_t i = 0; i < model->part_count; i++) {
+        tv_figures figures = figures_of(model->parts[i]);
+        if (figures.count == 0)
+            continue;
+        fprintf(out, "%s\"%s\":{", written++ ? "," : ",\"parts\":{", model->parts[i]->name);
+        for (int f = 0; f < figures.count; f++)
+            fprintf(out, "%s\"%s\":%.9g", f ? "," : "", figures.items[f].name, figures.items[f].value);
+        fprintf(out, "}");
+    }
+    if (written)
+        fprintf(out, "}");
+}
+
+static void log_parts(const tv_model *model)
+{
+    for (int64_t i = 0; i < model->part_count; i++) {
+        char line[512];
+        int used = 0;
+        tv_figures figures = figures_of(model->parts[i]);
+        for (int f = 0; f < figures.count && used < (int)sizeof line; f++)
+            used += snprintf(line + used, sizeof line - (size_t)used, " %s=%.6g", figures.items[f].name,
+                             figures.items[f].value);
+        if (figures.count)
+            tv_log_info("    %s:%s", model->parts[i]->name, line);
+    }
+}
+
 static void write_step(FILE *out, const tv_trainer *trainer, const tv_step_report *r)
 {
     const tv_ballot_report *b = &r->ballot;
@@ -70,6 +109,7 @@ static void write_step(FILE *out, const tv_trainer *trainer, const tv_step_repor
                         tv_comm_wire_bytes(trainer->comm, TV_WIRE_GUARD) +
                         tv_comm_wire_bytes(trainer->comm, TV_WIRE_OTHER)));
     write_times(out, &r->times);
+    write_parts(out, &trainer->model);
     fprintf(out, "}\n");
 }
 
@@ -120,8 +160,11 @@ void tv_metrics_step(tv_metrics *metrics, const tv_trainer *trainer, const tv_st
         flush_line(metrics);
     }
     if (report->step % metrics->log_every == 0 || report->step == metrics->first_step + 1 ||
-        report->step == metrics->last_step)
+        report->step == metrics->last_step) {
         log_step(metrics, report);
+        if (metrics->rank == 0 && trainer->config.run.log_parts)
+            log_parts(&trainer->model);
+    }
     tv_log_progress(report->step, metrics->last_step, "steps");
 }
 

@@ -87,6 +87,7 @@ static tv_unit describe_unit(tv_trainer *trainer, int64_t unit)
         .step = (uint32_t)trainer->step,
         .index = (uint32_t)unit,
         .fault = trainer->batch.fault,
+        .timed = (int)config->run.log_parts,
         .comm = trainer->comm,
         .experts = trainer->places.experts,
     };

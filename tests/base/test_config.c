@@ -78,7 +78,8 @@ static const char default_text[] = "model:\n"
                                    "  dir: \"runs/quickstart\"\n"
                                    "  backend: auto\n"
                                    "  threads: 0\n"
-                                   "  log_every: 1\n";
+                                   "  log_every: 1\n"
+                                   "  log_parts: false\n";
 
 // What tv_config_hash hashes for the defaults: the keys that define the bits, and no others. With experts the keys of moe
 // stand between those of model and data.
@@ -369,6 +370,7 @@ static void test_hash_by_key(void **state)
         "run.backend=ref",
         "run.threads=7",
         "run.log_every=7",
+        "run.log_parts=true",
     };
     tv_config c;
     (void)state;

@@ -134,9 +134,29 @@ static void test_bits(void **state)
     op_against_ref(check_bits);
 }
 
+// More tiles of 128 x 128 than a GPU has multiprocessors, so that each of them takes several: one and two digits, both ways to store.
+static void check_turns(const op_backend *on)
+{
+    op_random random = {43, 0};
+    static const int64_t size[3][3] = {{2200, 1032, 144}, {2200, 1030, 144}, {2200, 1032, 136}};
+    for (int i = 0; i < 12 && !on->backend->host_memory; i += op_stride()) {
+        gemm_case c = random_case(&random, size[i / 4][0], size[i / 4][1], size[i / 4][2]);
+        c.a_lo = i % 2 ? op_int8s(&random, c.m * c.reduce, -63, 63) : NULL;
+        c.accumulate = i / 2 % 2;
+        same(on, &c);
+        op_host_free();
+    }
+}
+
+static void test_turns(void **state)
+{
+    (void)state;
+    op_against_ref(check_turns);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_oracle), cmocka_unit_test(test_largest),
-                                       cmocka_unit_test(test_bits)};
+                                       cmocka_unit_test(test_bits), cmocka_unit_test(test_turns)};
     return op_run("op_gemm", tests);
 }

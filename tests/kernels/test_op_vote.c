@@ -182,6 +182,14 @@ static void test_unbiased(void **state)
     op_on_each(check_unbiased);
 }
 
+static void same(const op_backend *on, const vote_case *c)
+{
+    size_t bytes = (size_t)(c->n * c->k) * (size_t)(c->rule.vote_bits / 8);
+    void *want = run(op_ref(), c), *got = run(on, c);
+    op_same("votes", on, want, got, bytes);
+    op_same("votes of a second run", on, got, run(on, c), bytes);
+}
+
 static void check_bits(const op_backend *on)
 {
     op_random random = {54, 0};
@@ -196,10 +204,7 @@ static void check_bits(const op_backend *on)
             size[2] = 16 * (1 + size[2] / 4); // rows of whole 16-byte pieces have a path of their own on some backends
         }
         vote_case c = random_case(&random, size[0], size[1], size[2]);
-        size_t bytes = (size_t)(c.n * c.k) * (size_t)(c.rule.vote_bits / 8);
-        void *want = run(op_ref(), &c), *got = run(on, &c);
-        op_same("votes", on, want, got, bytes);
-        op_same("votes of a second run", on, got, run(on, &c), bytes);
+        same(on, &c);
     }
 }
 
@@ -207,6 +212,27 @@ static void test_bits(void **state)
 {
     (void)state;
     op_against_ref(check_bits);
+}
+
+// What a GPU does otherwise: few tiles and many tokens (cut along the tokens), and more tiles than multiprocessors.
+static void check_turns(const op_backend *on)
+{
+    op_random random = {57, 0};
+    static const int64_t size[6][3] = {{130, 136, 8208}, {3, 20, 16384},  {264, 128, 5000},
+                                       {600, 520, 2064}, {70, 301, 4096}, {2200, 1032, 144}};
+    for (int i = 0; i < 24 && !on->backend->host_memory; i += op_stride()) {
+        vote_case c = random_case(&random, size[i % 6][0], size[i % 6][1], size[i % 6][2]);
+        c.gt_lo = i / 6 % 2 ? op_int8s(&random, c.n * c.tokens, -63, 63) : NULL;
+        c.rule.levels = i < 12 ? 1 : c.rule.levels;
+        same(on, &c);
+        op_host_free();
+    }
+}
+
+static void test_turns(void **state)
+{
+    (void)state;
+    op_against_ref(check_turns);
 }
 
 typedef struct embed_case {
@@ -289,8 +315,9 @@ static void test_embed_bits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_oracle), cmocka_unit_test(test_scores), cmocka_unit_test(test_unbiased),
-        cmocka_unit_test(test_bits),   cmocka_unit_test(test_embed),  cmocka_unit_test(test_embed_bits),
+        cmocka_unit_test(test_oracle),     cmocka_unit_test(test_scores), cmocka_unit_test(test_unbiased),
+        cmocka_unit_test(test_bits),       cmocka_unit_test(test_turns),  cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_embed_bits),
     };
     return op_run("op_vote", tests);
 }

@@ -1,7 +1,7 @@
 // One answer: this many ranks give the digest that one rank gives on the CPU, with both forms of the vote exchange, votes in
 // buckets of any size,
-// while the run really moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks; the
-// argument names the backend of the many, without one it is the CPU's too.
+// while the run really moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks. The first
+// argument is "dense" or "moe", the second names the backend of the many; without one it is the CPU's too.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,12 +66,24 @@ static double share_changed(const int8_t *a, const int8_t *b, int64_t count)
     return (double)changed / (double)count;
 }
 
+// With experts on several ranks most tokens go to another one; else none does.
+static tv_status check_tokens(const tv_trainer *trainer, int64_t before)
+{
+    int64_t travelled = tv_comm_wire_bytes(trainer->comm, TV_WIRE_TOKENS) - before;
+    if (trainer->model.params.expert_ranks == 1)
+        CHECK(travelled == 0);
+    else
+        CHECK(travelled > 0);
+    return TV_OK;
+}
+
 // `mover`: the options are those of the invariance config, which moves trits and exponents fast.
 static tv_status run_steps(tv_trainer *trainer, int mover, tv_hash128 *digest)
 {
     picture before, after;
     tv_comm *comm = trainer->comm;
-    int64_t votes = tv_comm_wire_bytes(comm, TV_WIRE_VOTES), state = tv_comm_wire_bytes(comm, TV_WIRE_STATE);
+    int64_t tokens = tv_comm_wire_bytes(comm, TV_WIRE_TOKENS), votes = tv_comm_wire_bytes(comm, TV_WIRE_VOTES),
+            state = tv_comm_wire_bytes(comm, TV_WIRE_STATE);
     TV_TRY(take_picture(&trainer->model.params, &before));
     for (int s = 0; s < STEPS; s++) {
         tv_step_report report;
@@ -86,6 +98,7 @@ static tv_status run_steps(tv_trainer *trainer, int mover, tv_hash128 *digest)
     CHECK(tv_comm_wire_bytes(comm, TV_WIRE_VOTES) - votes == STEPS * tv_ballot_vote_bytes(&trainer->model.params));
     CHECK(tv_comm_wire_bytes(comm, TV_WIRE_STATE) - state == STEPS * tv_ballot_state_bytes(&trainer->model.params));
     free_picture(&before), free_picture(&after);
+    TV_TRY(check_tokens(trainer, tokens));
     TV_TRY(tv_trainer_check_replicas(trainer));
     return tv_trainer_digest(trainer, digest);
 }
@@ -105,13 +118,14 @@ static tv_status check_buckets(const tv_trainer *trainer)
     return TV_OK;
 }
 
-static tv_status run(tv_comm *comm, const tv_backend *backend, const char *const *sets, tv_hash128 *digest)
+static tv_status run(tv_comm *comm, const tv_backend *backend, const char *file, const char *const *sets,
+                     tv_hash128 *digest)
 {
     int mover = strncmp(sets[0], "train.seed", 10) == 0;
     tv_config config;
     tv_trainer trainer = {0};
     TV_TRY(tv_config_init(&config));
-    tv_status st = tv_config_read_file(&config, "tests/data/invariance.yaml");
+    tv_status st = tv_config_read_file(&config, file);
     for (; st == TV_OK && *sets; sets++)
         st = tv_config_set(&config, *sets);
     if (st == TV_OK)
@@ -120,7 +134,7 @@ static tv_status run(tv_comm *comm, const tv_backend *backend, const char *const
         st = tv_trainer_open(&trainer, &config, comm, backend);
     if (st == TV_OK)
         st = run_steps(&trainer, mover, digest);
-    if (st == TV_OK)
+    if (st == TV_OK && config.moe.experts == 0)
         st = check_buckets(&trainer);
     tv_trainer_close(&trainer);
     tv_config_free(&config);
@@ -131,6 +145,7 @@ static tv_status run(tv_comm *comm, const tv_backend *backend, const char *const
 typedef struct contest {
     tv_comm *comm;
     const tv_backend *host, *backend;
+    const char *file; // the config
 } contest;
 
 // Both exchange forms on all ranks, each with votes in buckets of another size, against one rank alone.
@@ -142,11 +157,11 @@ static tv_status compare(const contest *c, const char *option, const char *whole
     const char *plain[] = {option, NULL}, *together[] = {option, whole_buckets, NULL},
                *split[] = {option, "vote.exchange=sharded", sharded_buckets, NULL};
     TV_TRY(tv_comm_open_self(&self));
-    tv_status st = run(self, c->host, plain, &alone);
+    tv_status st = run(self, c->host, c->file, plain, &alone);
     tv_comm_close(self);
     TV_TRY(tv_comm_agree(comm, st));
-    TV_TRY(tv_comm_agree(comm, run(comm, c->backend, together, &whole)));
-    TV_TRY(tv_comm_agree(comm, run(comm, c->backend, split, &sharded)));
+    TV_TRY(tv_comm_agree(comm, run(comm, c->backend, c->file, together, &whole)));
+    TV_TRY(tv_comm_agree(comm, run(comm, c->backend, c->file, split, &sharded)));
     tv_hash_format(alone, hex);
     tv_log_info("%-32s %s", option, hex);
     CHECK(tv_hash_equal(alone, whole));
@@ -173,6 +188,27 @@ static tv_status compare_all(const contest *c)
     return TV_OK;
 }
 
+// A mixture of experts, split over as many ranks as can share them, over fewer, and over none; small units on all experts.
+static tv_status compare_experts(const contest *c)
+{
+    static const char *const options[] = {"train.seed=1",
+                                          "parallel.expert_ranks=1",
+                                          "moe.wire_digits=1",
+                                          "moe.wire_digits=5",
+                                          "moe.top_k=1",
+                                          "moe.shared=24",
+                                          "moe.dense_dispatch_max_tokens=128",
+                                          "vote.levels=7",
+                                          "vote.levels=15",
+                                          "update.flip_cap=0.002",
+                                          "update.rule=budget"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    if (tv_comm_size(c->comm) == 4)
+        TV_TRY(compare(c, "moe.balance=false", "parallel.expert_ranks=2", "parallel.expert_ranks=2"));
+    return TV_OK;
+}
+
 // The fastest backend in host memory, and the named one. Where that cannot run *usable is 0.
 static tv_status open_backends(contest *c, const char *name, int *usable)
 {
@@ -195,12 +231,14 @@ static tv_status open_backends(contest *c, const char *name, int *usable)
     return TV_OK;
 }
 
-static tv_status run_all(tv_comm *comm, const char *name, int *usable)
+static tv_status run_all(tv_comm *comm, int experts, const char *name, int *usable)
 {
-    contest c = {.comm = comm};
+    contest c = {.comm = comm, .file = experts ? "tests/data/invariance-moe.yaml" : "tests/data/invariance.yaml"};
     TV_TRY(open_backends(&c, name, usable));
-    if (*usable)
+    if (*usable && !experts)
         TV_TRY(compare_all(&c));
+    if (*usable && experts)
+        TV_TRY(compare_experts(&c));
     if (*usable && c.backend != c.host)
         c.backend->close();
     c.host->close();
@@ -214,7 +252,8 @@ int main(int argc, char **argv)
     tv_status st = tv_comm_open(&argc, &argv, &comm);
     if (st == TV_OK) {
         tv_log_init(tv_comm_rank(comm), tv_comm_size(comm), TV_LOG_INFO);
-        st = tv_comm_agree(comm, run_all(comm, argc > 1 ? argv[1] : NULL, &usable));
+        st = tv_comm_agree(comm,
+                           run_all(comm, argc > 1 && strcmp(argv[1], "moe") == 0, argc > 2 ? argv[2] : NULL, &usable));
     }
     if (st != TV_OK)
         tv_log_error("%s: %s", tv_status_place(), tv_status_message());

@@ -1,0 +1,66 @@
+// Pieces of the gated activation that its kernels share, for tokens and for the experts' rows.
+#ifndef TV_KERNELS_GATE_VECTOR_CUH
+#define TV_KERNELS_GATE_VECTOR_CUH
+
+#include "kernels/cuda/channels_vector.cuh"
+
+#define TV_GATE_THREADS_MAX 512
+#define TV_GATE_WARPS_MAX (TV_GATE_THREADS_MAX / TV_WARP)
+
+// Maxima of N numbers over the block; every thread gets them. `room` must not be in use by the last call.
+template <int N> __device__ static inline void tv_block_max(uint32_t *value, uint32_t (*room)[TV_GATE_WARPS_MAX])
+{
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+        value[n] = tv_lanes_max<TV_WARP>(value[n]);
+        if (tv_warp_lane() == 0)
+            room[n][threadIdx.x / TV_WARP] = value[n];
+    }
+    __syncthreads();
+    for (int w = 0; w < (int)blockDim.x / TV_WARP; w++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            value[n] = max(value[n], room[n][w]);
+}
+
+__device__ static inline float4 tv_gate4(float4 gate, float4 up)
+{
+    return make_float4(tv_silu(gate.x) * up.x, tv_silu(gate.y) * up.y, tv_silu(gate.z) * up.z, tv_silu(gate.w) * up.w);
+}
+
+__device__ static inline int8_t tv_quantize_one(float v, float inverse)
+{
+    return inverse == 0.0f ? 0 : (int8_t)tv_rounded(v * inverse);
+}
+
+// Threads of a block with KEEP quads each: whole warps.
+static inline unsigned tv_gate_threads(int64_t quads, int keep)
+{
+    return (unsigned)(tv_ceil_div(tv_ceil_div(quads, keep), TV_WARP) * TV_WARP);
+}
+
+// What the backward needs of 4 neighbouring gates and their up parts.
+struct tv_gate_raw {
+    uint32_t gate, up;
+    float gate_scale, up_scale;
+    float4 dh;
+};
+
+__device__ static inline void tv_gate_gradient1(float x, float u, float dh, float *dgate, float *dup)
+{
+    float g = tv_sigmoid(x), act = x * g;
+    *dup = dh * act;
+    *dgate = (dh * u) * (g * fmaf(x, 1.0f - g, 1.0f));
+}
+
+// v[0] the gradient of the gates, v[1] of the up parts
+__device__ static inline void tv_gate_gradient4(const tv_gate_raw &in, float4 *v)
+{
+    float4 x = tv_scale4(tv_word_floats(in.gate), in.gate_scale), u = tv_scale4(tv_word_floats(in.up), in.up_scale);
+    tv_gate_gradient1(x.x, u.x, in.dh.x, &v[0].x, &v[1].x);
+    tv_gate_gradient1(x.y, u.y, in.dh.y, &v[0].y, &v[1].y);
+    tv_gate_gradient1(x.z, u.z, in.dh.z, &v[0].z, &v[1].z);
+    tv_gate_gradient1(x.w, u.w, in.dh.w, &v[0].w, &v[1].w);
+}
+
+#endif
