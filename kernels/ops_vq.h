@@ -87,7 +87,7 @@ typedef struct tv_vq_probes_args {
 } tv_vq_probes_args;
 
 // Which places a query must reach: place o when it holds one of the query's buckets. Sorted by place, then by token, row r of the queries that
-// travel is token item[r]; index[t, o] = r, or -1 where t does not go to o; counts[o] = rows of place o.
+// travel is token item[r]; index[t, o] = r, or -1 where t does not go to o; counts[o] = rows of place o, written also with no tokens.
 typedef struct tv_vq_send_args {
     int64_t tokens;
     int bits, probes, places;
@@ -98,7 +98,8 @@ typedef struct tv_vq_send_args {
 } tv_vq_send_args;
 
 // Pairs (t, j) whose bucket is one of first_bucket .. first_bucket + buckets - 1, sorted by bucket, then by t probes + j: pair r is
-// item[r] = t probes + j. The pairs of bucket first_bucket + i are start[i] .. start[i + 1] - 1. Other pairs are left out.
+// item[r] = t probes + j. The pairs of bucket first_bucket + i are start[i] .. start[i + 1] - 1. Other pairs are left out. start is written
+// also with no tokens.
 typedef struct tv_vq_plan_args {
     int64_t tokens;
     int probes;

@@ -138,6 +138,23 @@ const tv_backend *tv_backend_ref(void)
         .moe_activate_backward = moe_activate_backward_ref,
         .moe_combine = moe_combine_ref,
         .moe_combine_backward = moe_combine_backward_ref,
+        .vq = {.init = vq_init_ref,
+               .probes = vq_probes_ref,
+               .send = vq_send_ref,
+               .plan = vq_plan_ref,
+               .search = vq_search_ref,
+               .best = vq_best_ref,
+               .answer = vq_answer_ref,
+               .answer_unpack = vq_answer_unpack_ref,
+               .rows = vq_rows_ref,
+               .gradient = vq_gradient_ref,
+               .group = vq_group_ref,
+               .votes = vq_votes_ref,
+               .votes_rows = vq_votes_rows_ref,
+               .ballot = vq_ballot_ref,
+               .farthest = vq_farthest_ref,
+               .restart = vq_restart_ref,
+               .usage = vq_usage_ref},
     };
     return &table;
 }

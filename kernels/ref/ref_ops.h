@@ -71,4 +71,22 @@ tv_status moe_activate_backward_ref(const tv_moe_activate_backward_args *a, void
 tv_status moe_combine_ref(const tv_moe_combine_args *a, void *stream);
 tv_status moe_combine_backward_ref(const tv_moe_combine_backward_args *a, void *stream);
 
+tv_status vq_init_ref(const tv_vq_init_args *a, void *stream);
+tv_status vq_probes_ref(const tv_vq_probes_args *a, void *stream);
+tv_status vq_send_ref(const tv_vq_send_args *a, void *stream);
+tv_status vq_plan_ref(const tv_vq_plan_args *a, void *stream);
+tv_status vq_search_ref(const tv_vq_search_args *a, void *stream);
+tv_status vq_best_ref(const tv_vq_best_args *a, void *stream);
+tv_status vq_answer_ref(const tv_vq_answer_args *a, void *stream);
+tv_status vq_answer_unpack_ref(const tv_vq_answer_unpack_args *a, void *stream);
+tv_status vq_rows_ref(const tv_vq_rows_args *a, void *stream);
+tv_status vq_gradient_ref(const tv_vq_gradient_args *a, void *stream);
+tv_status vq_group_ref(const tv_vq_group_args *a, void *stream);
+tv_status vq_votes_ref(const tv_vq_votes_args *a, void *stream);
+tv_status vq_votes_rows_ref(const tv_vq_votes_rows_args *a, void *stream);
+tv_status vq_ballot_ref(const tv_vq_ballot_args *a, void *stream);
+tv_status vq_farthest_ref(const tv_vq_farthest_args *a, void *stream);
+tv_status vq_restart_ref(const tv_vq_restart_args *a, void *stream);
+tv_status vq_usage_ref(const tv_vq_usage_args *a, void *stream);
+
 #endif
