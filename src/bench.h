@@ -58,6 +58,19 @@ void tv_bench_pool_free(tv_bench_pool *pool);
 // Bytes a second, read and written together, at which the backend copies an array that no cache holds: the ceiling of whatever moves memory.
 tv_status tv_bench_copy_rate(const tv_backend *backend, double *bytes_per_second);
 
+enum { TV_BENCH_ROUNDS = 7 };
+
+// One call of an op on operands that are ready.
+typedef struct tv_bench_job {
+    const char *name;
+    tv_status (*run)(const tv_backend *backend, const void *args);
+    const void *args;
+    double bytes;      // operands read once and results written once
+    double operations; // multiplications and additions; 0 where they do not count
+} tv_bench_job;
+// Seconds of a call: the median of TV_BENCH_ROUNDS rounds of enough calls.
+tv_status tv_bench_time_job(const tv_backend *backend, const tv_bench_job *job, double *seconds);
+
 // A trainer on random text of its own, which lies in a temporary file.
 struct tv_trainer;
 typedef struct tv_bench_run {

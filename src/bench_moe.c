@@ -9,9 +9,7 @@
 #include "model/moe.h"
 #include "model/slab.h"
 
-enum { ROUNDS = 7, CONTEXT = 16, DIGITS = 3, SLOTS = 2, FLOAT = sizeof(float) };
-#define ROUND_SECONDS 5e-3 // calls of a round together, at least
-#define REPEATS_MOST 200
+enum { CONTEXT = 16, DIGITS = 3, SLOTS = 2, FLOAT = sizeof(float) };
 
 // A layer's sizes.
 typedef struct shape {
@@ -24,36 +22,6 @@ static shape large_shape(const tv_backend *backend)
 }
 
 // ---- ops -------------------------------------------------------------------------------------------------------------------
-
-typedef struct job {
-    const char *name;
-    tv_status (*run)(const tv_backend *backend, const void *args);
-    const void *args;
-    double bytes; // read once and written once
-} job;
-
-static tv_status time_calls(const tv_backend *backend, const job *j, int64_t repeats, double *seconds)
-{
-    double start = tv_bench_now();
-    for (int64_t i = 0; i < repeats; i++)
-        TV_TRY(j->run(backend, j->args));
-    TV_TRY(backend->sync(NULL));
-    *seconds = (tv_bench_now() - start) / (double)repeats;
-    return TV_OK;
-}
-
-// Median seconds of a call.
-static tv_status time_job(const tv_backend *backend, const job *j, double *seconds)
-{
-    double times[ROUNDS], once;
-    TV_TRY(time_calls(backend, j, 1, &once)); // the first run grows scratch and touches memory
-    TV_TRY(time_calls(backend, j, 1, &once));
-    int64_t repeats = once * REPEATS_MOST < ROUND_SECONDS ? REPEATS_MOST : 1 + (int64_t)(ROUND_SECONDS / once);
-    for (int i = 0; i < ROUNDS; i++)
-        TV_TRY(time_calls(backend, j, repeats, &times[i]));
-    *seconds = tv_bench_median(times, ROUNDS);
-    return TV_OK;
-}
 
 static tv_status run_gather(const tv_backend *b, const void *args) { return b->rows_gather(args, NULL); }
 
@@ -104,17 +72,17 @@ static tv_status bench_ops(const tv_backend *backend, shape n, double copy_rate,
     tv_moe_combine_backward_args back = {.tokens = n.tokens, .cols = n.width, .slots = SLOTS, .place = item};
     back.q = row_q, back.scale = row_scale, back.dy = y, back.grad = gate;
     double token_bytes = (double)(n.tokens * n.width), row_bytes = (double)(rows * n.width);
-    const job jobs[] = {
-        {"gather", run_gather, &gather, 2 * row_bytes},
-        {"pack + gather, 3 digits", run_pack, &pack, row_bytes + (double)(rows * wire)},
-        {"unpack, 3 digits", run_unpack, &unpack, row_bytes + (double)(rows * wire)},
-        {"combine", run_combine, &combine, row_bytes + 4 * token_bytes},
-        {"combine, backward", run_combine_backward, &back, row_bytes + 4 * row_bytes},
+    const tv_bench_job jobs[] = {
+        {"gather", run_gather, &gather, 2 * row_bytes, 0},
+        {"pack + gather, 3 digits", run_pack, &pack, row_bytes + (double)(rows * wire), 0},
+        {"unpack, 3 digits", run_unpack, &unpack, row_bytes + (double)(rows * wire), 0},
+        {"combine", run_combine, &combine, row_bytes + 4 * token_bytes, 0},
+        {"combine, backward", run_combine_backward, &back, row_bytes + 4 * row_bytes, 0},
     };
     tv_status st = pool.status;
     for (size_t i = 0; st == TV_OK && i < sizeof jobs / sizeof *jobs; i++) {
         double seconds;
-        st = time_job(backend, &jobs[i], &seconds);
+        st = tv_bench_time_job(backend, &jobs[i], &seconds);
         if (st == TV_OK)
             fprintf(out, "  %-44s %10.4f ms %9.1f GB/s %5.0f%% of copy\n", jobs[i].name, 1e3 * seconds,
                     1e-9 * jobs[i].bytes / seconds, 100 * jobs[i].bytes / seconds / copy_rate);
@@ -223,11 +191,11 @@ static tv_status bench_layer(const tv_backend *backend, shape n, FILE *out)
     layer l = {0};
     double forward = 0, both = 0;
     tv_status st = open_layer(&l, backend, n);
-    const job one = {"", run_forward, &l, 0}, two = {"", run_both, &l, 0};
+    const tv_bench_job one = {"", run_forward, &l, 0, 0}, two = {"", run_both, &l, 0, 0};
     if (st == TV_OK)
-        st = time_job(backend, &one, &forward);
+        st = tv_bench_time_job(backend, &one, &forward);
     if (st == TV_OK)
-        st = time_job(backend, &two, &both);
+        st = tv_bench_time_job(backend, &two, &both);
     if (st == TV_OK) {
         // Multiplications and additions of the experts and the shared down projection, thrice: forward, grad-x, votes.
         double work = 2.0 * (double)n.tokens * (double)(SLOTS * 2 * n.inner * n.width + n.inner * n.width);
@@ -247,7 +215,7 @@ static tv_status bench_alone(const tv_backend *backend, FILE *out)
     shape n = large_shape(backend);
     TV_TRY(tv_bench_copy_rate(backend, &copy_rate));
     fprintf(out, "mixture of experts of %s; medians of %d rounds; a large array is copied at %.1f GB/s\n",
-            backend->describe(), ROUNDS, 1e-9 * copy_rate);
+            backend->describe(), TV_BENCH_ROUNDS, 1e-9 * copy_rate);
     TV_TRY(bench_ops(backend, n, copy_rate, out));
     TV_TRY(bench_layer(backend, n, out));
     return bench_layer(backend, (shape){16, 512, 512, 8}, out);
@@ -281,11 +249,11 @@ static tv_status time_rows(const rows_bench *b, int own, double *seconds)
 
 static tv_status compare_rows(const rows_bench *b, FILE *out)
 {
-    double times[2][ROUNDS], warm_up;
-    for (int round = -2; round < ROUNDS; round++)
+    double times[2][TV_BENCH_ROUNDS], warm_up;
+    for (int round = -2; round < TV_BENCH_ROUNDS; round++)
         for (int own = 0; own < 2; own++)
             TV_TRY(time_rows(b, own, round < 0 ? &warm_up : &times[own][round]));
-    double bare = tv_bench_median(times[0], ROUNDS), ours = tv_bench_median(times[1], ROUNDS);
+    double bare = tv_bench_median(times[0], TV_BENCH_ROUNDS), ours = tv_bench_median(times[1], TV_BENCH_ROUNDS);
     double moved = (double)(b->block * (tv_comm_size(b->comm) - 1));
     if (tv_comm_rank(b->comm) == 0)
         fprintf(out,
