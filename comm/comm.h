@@ -112,6 +112,10 @@ typedef struct tv_all_to_all {
 } tv_all_to_all;
 // Collective, among several ranks. Each rank's block to that rank; the own block is copied.
 tv_status tv_comm_device_all_to_all_v_bytes(tv_comm *comm, const tv_all_to_all *args, tv_wire what, void *stream);
+// Collective, among several ranks. The library's own all-to-all of blocks of one length, where it has one: what the one above is
+// measured by.
+tv_status tv_comm_device_all_to_all_bytes(tv_comm *comm, const void *send, void *recv, int64_t block_bytes,
+                                          tv_wire what, void *stream);
 // Collective. Between the two, the collectives on the backend's memory are only noted; end queues them together, which
 // is quicker for many small buffers. The buffers must not overlap, and the stream is one. In host memory each is done at
 // once, as without the two.

@@ -22,7 +22,8 @@ tv_status tv_comm_split(tv_comm *comm, int color, int key, tv_comm **child)
 tv_status tv_comm_all_to_all_i64(tv_comm *comm, const int64_t *send, int64_t *recv, int64_t items, tv_wire what)
 {
     TV_TRY(tv_comm_enter(comm, items, (comm->size - 1) * (int64_t)sizeof *send, what));
-    return items == 0 ? TV_OK : tv_comm_leave(comm, comm->ops->all_to_all(comm, send, recv, items));
+    return items == 0 ? TV_OK
+                      : tv_comm_leave(comm, comm->ops->all_to_all(comm, send, recv, items * (int64_t)sizeof *send));
 }
 
 tv_status tv_comm_device_all_to_all_v_bytes(tv_comm *comm, const tv_all_to_all *args, tv_wire what, void *stream)
@@ -39,4 +40,12 @@ tv_status tv_comm_device_all_to_all_v_bytes(tv_comm *comm, const tv_all_to_all *
                        (long long)args->send_bytes[comm->rank], (long long)args->recv_bytes[comm->rank]);
     TV_TRY(tv_comm_enter(comm, total, 1, what));
     return tv_comm_leave(comm, comm->device->all_to_all_v(comm, args, stream));
+}
+
+tv_status tv_comm_device_all_to_all_bytes(tv_comm *comm, const void *send, void *recv, int64_t block_bytes,
+                                          tv_wire what, void *stream)
+{
+    TV_TRY(tv_comm_enter(comm, block_bytes, comm->size - 1, what));
+    return block_bytes == 0 ? TV_OK
+                            : tv_comm_leave(comm, comm->device->all_to_all(comm, send, recv, block_bytes, stream));
 }

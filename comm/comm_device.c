@@ -28,6 +28,12 @@ static tv_status host_all_to_all_v(tv_comm *comm, const tv_all_to_all *args, voi
     return comm->ops->all_to_all_v(comm, args);
 }
 
+static tv_status host_all_to_all(tv_comm *comm, const void *send, void *recv, int64_t block_bytes, void *stream)
+{
+    (void)stream;
+    return comm->ops->all_to_all(comm, send, recv, block_bytes);
+}
+
 static tv_status host_mark(tv_comm *comm)
 {
     (void)comm;
@@ -59,6 +65,7 @@ const tv_comm_device_ops tv_comm_host_device_ops = {
     .reduce_scatter = host_reduce_scatter,
     .all_gather = host_all_gather,
     .all_to_all_v = host_all_to_all_v,
+    .all_to_all = host_all_to_all,
     .begin = host_mark,
     .end = host_mark,
     .shift_lanes = host_shift_lanes,

@@ -18,7 +18,7 @@ typedef struct tv_comm_ops {
     tv_status (*reduce_scatter)(tv_comm *comm, void *data, int64_t block, tv_comm_item item);
     tv_status (*all_gather)(tv_comm *comm, void *data, int64_t block_bytes);
     tv_status (*all_gather_v)(tv_comm *comm, void *data, const int64_t *bytes);
-    tv_status (*all_to_all)(tv_comm *comm, const int64_t *send, int64_t *recv, int64_t items);
+    tv_status (*all_to_all)(tv_comm *comm, const void *send, void *recv, int64_t block_bytes);
     tv_status (*all_to_all_v)(tv_comm *comm, const tv_all_to_all *args);
     tv_status (*split)(tv_comm *comm, int color, int key, tv_comm **child);
 } tv_comm_ops;
@@ -37,6 +37,7 @@ typedef struct tv_comm_device_ops {
     tv_status (*reduce_scatter)(tv_comm *comm, void *data, int64_t block, tv_comm_item item, void *stream);
     tv_status (*all_gather)(tv_comm *comm, void *data, int64_t block_bytes, void *stream);
     tv_status (*all_to_all_v)(tv_comm *comm, const tv_all_to_all *args, void *stream);
+    tv_status (*all_to_all)(tv_comm *comm, const void *send, void *recv, int64_t block_bytes, void *stream);
     tv_status (*begin)(tv_comm *comm);
     tv_status (*end)(tv_comm *comm);
     tv_status (*shift_lanes)(tv_comm *comm, const tv_lane_shift *shift, void *stream);

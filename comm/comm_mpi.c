@@ -181,11 +181,11 @@ static void mpi_close(tv_comm *comm)
     free(state);
 }
 
-static tv_status mpi_all_to_all(tv_comm *comm, const int64_t *send, int64_t *recv, int64_t items)
+static tv_status mpi_all_to_all(tv_comm *comm, const void *send, void *recv, int64_t block_bytes)
 {
     int n;
-    TV_TRY(count_int(items, &n));
-    MPI_TRY(MPI_Alltoall, send, n, MPI_INT64_T, recv, n, MPI_INT64_T, world_of(comm));
+    TV_TRY(count_int(block_bytes, &n));
+    MPI_TRY(MPI_Alltoall, send, n, MPI_BYTE, recv, n, MPI_BYTE, world_of(comm));
     return TV_OK;
 }
 

@@ -174,6 +174,24 @@ static tv_status nccl_all_to_all_v(tv_comm *comm, const tv_all_to_all *a, void *
     return settle(comm, comm->gpu_seconds);
 }
 
+// NCCL's own from 2.28 on.
+static tv_status nccl_all_to_all(tv_comm *comm, const void *send, void *recv, int64_t block_bytes, void *stream)
+{
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
+    NCCL_TRY(comm, ncclAlltoAll, send, recv, (size_t)block_bytes, ncclUint8, state_of(comm)->comm, stream);
+#else
+    NCCL_TRY(comm, ncclGroupStart);
+    for (int r = 0; r < comm->size; r++) {
+        NCCL_TRY(comm, ncclSend, (const char *)send + r * block_bytes, (size_t)block_bytes, ncclUint8, r,
+                 state_of(comm)->comm, stream);
+        NCCL_TRY(comm, ncclRecv, (char *)recv + r * block_bytes, (size_t)block_bytes, ncclUint8, r,
+                 state_of(comm)->comm, stream);
+    }
+    NCCL_TRY(comm, ncclGroupEnd);
+#endif
+    return settle(comm, comm->gpu_seconds);
+}
+
 static tv_status nccl_begin(tv_comm *comm)
 {
     NCCL_TRY(comm, ncclGroupStart);
@@ -255,6 +273,7 @@ static const tv_comm_device_ops nccl_ops = {
     .reduce_scatter = nccl_reduce_scatter,
     .all_gather = nccl_all_gather,
     .all_to_all_v = nccl_all_to_all_v,
+    .all_to_all = nccl_all_to_all,
     .begin = nccl_begin,
     .end = nccl_end,
     .shift_lanes = nccl_shift_lanes,

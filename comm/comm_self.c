@@ -41,10 +41,10 @@ static tv_status self_all_gather_v(tv_comm *comm, void *data, const int64_t *byt
     return TV_OK;
 }
 
-static tv_status self_all_to_all(tv_comm *comm, const int64_t *send, int64_t *recv, int64_t items)
+static tv_status self_all_to_all(tv_comm *comm, const void *send, void *recv, int64_t block_bytes)
 {
     (void)comm;
-    memcpy(recv, send, (size_t)items * sizeof *send);
+    memcpy(recv, send, (size_t)block_bytes);
     return TV_OK;
 }
 
@@ -95,6 +95,12 @@ static tv_status alone_all_to_all_v(tv_comm *comm, const tv_all_to_all *args, vo
     return TV_FAIL(TV_INTERNAL, "one rank alone sends its rows to nobody");
 }
 
+static tv_status alone_all_to_all(tv_comm *comm, const void *send, void *recv, int64_t block_bytes, void *stream)
+{
+    (void)comm, (void)send, (void)recv, (void)block_bytes, (void)stream;
+    return TV_FAIL(TV_INTERNAL, "one rank alone sends its blocks to nobody");
+}
+
 static tv_status alone_mark(tv_comm *comm)
 {
     (void)comm;
@@ -119,6 +125,7 @@ const tv_comm_device_ops tv_comm_self_device_ops = {
     .reduce_scatter = alone_fold,
     .all_gather = alone_all_gather,
     .all_to_all_v = alone_all_to_all_v,
+    .all_to_all = alone_all_to_all,
     .begin = alone_mark,
     .end = alone_mark,
     .shift_lanes = alone_shift_lanes,

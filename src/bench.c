@@ -5,6 +5,9 @@
 
 #include "base/rng.h"
 
+#define ROUND_SECONDS 5e-3 // calls of a round together, at least
+#define REPEATS_MOST 200
+
 double tv_bench_now(void)
 {
     struct timespec t;
@@ -125,15 +128,36 @@ static tv_status time_copy(const tv_backend *backend, char *to, const char *from
 
 tv_status tv_bench_copy_rate(const tv_backend *backend, double *bytes_per_second)
 {
-    enum { ROUNDS = 7 };
-    double times[ROUNDS] = {1};
+    double times[TV_BENCH_ROUNDS] = {1};
     tv_bench_pool pool = {.backend = backend};
     int64_t bytes = backend->host_memory ? (int64_t)1 << 28 : (int64_t)1 << 31;
     char *from = tv_bench_zeros(&pool, bytes), *to = tv_bench_zeros(&pool, bytes);
     tv_status st = pool.status;
-    for (int i = -1; st == TV_OK && i < ROUNDS; i++)
+    for (int i = -1; st == TV_OK && i < TV_BENCH_ROUNDS; i++)
         st = time_copy(backend, to, from, bytes, &times[i < 0 ? 0 : i]);
-    *bytes_per_second = 2 * (double)bytes / tv_bench_median(times, ROUNDS);
+    *bytes_per_second = 2 * (double)bytes / tv_bench_median(times, TV_BENCH_ROUNDS);
     tv_bench_pool_free(&pool);
     return st;
+}
+
+static tv_status time_calls(const tv_backend *backend, const tv_bench_job *job, int64_t repeats, double *seconds)
+{
+    double start = tv_bench_now();
+    for (int64_t i = 0; i < repeats; i++)
+        TV_TRY(job->run(backend, job->args));
+    TV_TRY(backend->sync(NULL));
+    *seconds = (tv_bench_now() - start) / (double)repeats;
+    return TV_OK;
+}
+
+tv_status tv_bench_time_job(const tv_backend *backend, const tv_bench_job *job, double *seconds)
+{
+    double times[TV_BENCH_ROUNDS], once;
+    TV_TRY(time_calls(backend, job, 1, &once)); // the first run grows scratch and touches memory
+    TV_TRY(time_calls(backend, job, 1, &once));
+    int64_t repeats = once * REPEATS_MOST < ROUND_SECONDS ? REPEATS_MOST : 1 + (int64_t)(ROUND_SECONDS / once);
+    for (int i = 0; i < TV_BENCH_ROUNDS; i++)
+        TV_TRY(time_calls(backend, job, repeats, &times[i]));
+    *seconds = tv_bench_median(times, TV_BENCH_ROUNDS);
+    return TV_OK;
 }

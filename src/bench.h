@@ -31,6 +31,10 @@ tv_status tv_bench_step(tv_comm *comm, const tv_backend *backend, const tv_confi
 // count (in host memory: the resident pages of the process); a table to `out`, from rank 0.
 tv_status tv_bench_memory(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
 
+// Collective. The mixture of experts: ops and layers with one rank, the exchange of rows with several; a table to `out`, from rank 0. The
+// backend is open.
+tv_status tv_bench_moe(tv_comm *comm, const tv_backend *backend, FILE *out);
+
 double tv_bench_now(void);                             // seconds of a clock that only goes forward
 double tv_bench_median(double *values, int64_t count); // sorts them; count >= 1
 
@@ -53,6 +57,19 @@ void tv_bench_pool_free(tv_bench_pool *pool);
 
 // Bytes a second, read and written together, at which the backend copies an array that no cache holds: the ceiling of whatever moves memory.
 tv_status tv_bench_copy_rate(const tv_backend *backend, double *bytes_per_second);
+
+enum { TV_BENCH_ROUNDS = 7 };
+
+// One call of an op on operands that are ready.
+typedef struct tv_bench_job {
+    const char *name;
+    tv_status (*run)(const tv_backend *backend, const void *args);
+    const void *args;
+    double bytes;      // operands read once and results written once
+    double operations; // multiplications and additions; 0 where they do not count
+} tv_bench_job;
+// Seconds of a call: the median of TV_BENCH_ROUNDS rounds of enough calls.
+tv_status tv_bench_time_job(const tv_backend *backend, const tv_bench_job *job, double *seconds);
 
 // A trainer on random text of its own, which lies in a temporary file.
 struct tv_trainer;

@@ -5,38 +5,12 @@
 #include "base/tensor.h"
 #include "bench.h"
 
-enum { ROUNDS = 7, CONTEXT = 256, HEAD = 64, GROUP = 32, FLOAT = sizeof(float) };
-#define ROUND_SECONDS 5e-3 // launches of a round together, at least
-#define REPEATS_MOST 200
+enum { CONTEXT = 256, HEAD = 64, GROUP = 32, FLOAT = sizeof(float) };
 
-// One call of an op on operands that are ready.
-typedef struct job {
-    const char *name;
-    tv_status (*run)(const tv_backend *backend, const void *args);
-    const void *args;
-    double bytes;      // operands read once and results written once
-    double operations; // multiplications and additions; 0 where they do not count
-} job;
-
-static tv_status time_calls(const tv_backend *backend, const job *j, int64_t repeats, double *seconds)
+static tv_status bench_job(const tv_backend *backend, const tv_bench_job *j, double copy_rate, FILE *out)
 {
-    double start = tv_bench_now();
-    for (int64_t i = 0; i < repeats; i++)
-        TV_TRY(j->run(backend, j->args));
-    TV_TRY(backend->sync(NULL));
-    *seconds = (tv_bench_now() - start) / (double)repeats;
-    return TV_OK;
-}
-
-static tv_status bench_job(const tv_backend *backend, const job *j, double copy_rate, FILE *out)
-{
-    double times[ROUNDS], once;
-    TV_TRY(time_calls(backend, j, 1, &once)); // the first run grows scratch and touches memory
-    TV_TRY(time_calls(backend, j, 1, &once));
-    int64_t repeats = once * REPEATS_MOST < ROUND_SECONDS ? REPEATS_MOST : 1 + (int64_t)(ROUND_SECONDS / once);
-    for (int i = 0; i < ROUNDS; i++)
-        TV_TRY(time_calls(backend, j, repeats, &times[i]));
-    double seconds = tv_bench_median(times, ROUNDS);
+    double seconds;
+    TV_TRY(tv_bench_time_job(backend, j, &seconds));
     fprintf(out, "  %-38s %10.4f %9.1f %6.0f%%", j->name, 1e3 * seconds, 1e-9 * j->bytes / seconds,
             100 * j->bytes / seconds / copy_rate);
     if (j->operations > 0)
@@ -48,7 +22,7 @@ static tv_status bench_job(const tv_backend *backend, const job *j, double copy_
 static tv_status begin_table(const tv_backend *backend, const char *what, double *copy_rate, FILE *out)
 {
     TV_TRY(tv_bench_copy_rate(backend, copy_rate));
-    fprintf(out, "%s of %s; medians of %d rounds\n", what, backend->describe(), ROUNDS);
+    fprintf(out, "%s of %s; medians of %d rounds\n", what, backend->describe(), TV_BENCH_ROUNDS);
     fprintf(out, "  a large array is copied at %.1f GB/s, read and written, which is the 100%% below\n",
             1e-9 * *copy_rate);
     fprintf(out, "  %-38s %10s %9s %7s %9s\n", "", "ms", "GB/s", "of copy", "TOP/s");
@@ -74,8 +48,8 @@ tv_status tv_bench_decode(const tv_backend *backend, FILE *out)
     both.w8t = tv_bench_zeros(&pool, rows * cols);
     double read = (double)(packed + groups), weights = (double)(rows * cols);
     snprintf(name, sizeof name, "w8, %lld x %lld", (long long)rows, (long long)cols);
-    job one = {name, run_decode, &args, read + weights, 0},
-        two = {"w8 and its transpose", run_decode, &both, read + 2 * weights, 0};
+    tv_bench_job one = {name, run_decode, &args, read + weights, 0},
+                 two = {"w8 and its transpose", run_decode, &both, read + 2 * weights, 0};
     tv_status st = pool.status;
     if (st == TV_OK)
         st = bench_job(backend, &one, copy_rate, out);
@@ -117,7 +91,7 @@ static tv_status quantise_at(const tv_backend *backend, size n, double copy_rate
     tv_quantize_channels_args saved = channels;
     saved.x = NULL, saved.q = q, saved.scale = scale;
     double values = (double)items;
-    const job jobs[] = {
+    const tv_bench_job jobs[] = {
         {"rows", run_rows, &rows, 5 * values, 0},
         {"channels of saved rows, transposed", run_channels, &saved, 2 * values, 0},
         {"channels, transposed", run_channels, &channels, 5 * values, 0},
@@ -180,7 +154,7 @@ static tv_status attention_at(const tv_backend *backend, size n, double copy_rat
                                            scale,    scale, scale, top,     norm, dq, dk, dv};
     // Token i of a window sees i + 1: on average (CONTEXT + 1) / 2 pairs, each a multiplication and an addition a channel and product.
     double values = (double)items, product = values * (CONTEXT + 1);
-    const job jobs[] = {
+    const tv_bench_job jobs[] = {
         {"forward: 2 products", run_attention, &forward, 7 * values, 2 * product},
         {"backward: 5 products", run_attention_backward, &backward, 16 * values, 5 * product},
     };

@@ -33,11 +33,12 @@ static const struct {
     {"attention", tv_bench_attention, NULL, NULL},
     {"ops", tv_bench_ops, NULL, NULL},
     {"exchange", NULL, tv_bench_exchange, NULL},
+    {"moe", NULL, tv_bench_moe, NULL},
     {"step", NULL, NULL, tv_bench_step},
     {"memory", NULL, NULL, tv_bench_memory},
 };
 #define BENCH_COUNT ((int64_t)(sizeof benches / sizeof *benches))
-#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, step, memory"
+#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, moe, step, memory"
 
 // What the command line says.
 typedef struct request {

@@ -3,6 +3,7 @@
 #include "kernels/cpu/cpu_isa.h"
 #include "kernels/cpu/cpu_rows.h"
 #include "kernels/cpu/cpu_threads.h"
+#include "kernels/op_parts.h"
 
 // The row x to int8, with one scale.
 static inline void quantize_row(const float *x, int64_t cols, int8_t *q, float *scale, int32_t *fault)
@@ -17,19 +18,9 @@ static void norm_quantize_rows(const void *args, int64_t first, int64_t last, in
     const tv_norm_quantize_args *a = args;
     float *y = tv_cpu_scratch(thread);
     for (int64_t t = first; t < last; t++) {
-        int64_t from = t * a->cols;
-        const tv_norm_args norm = {.rows = 1,
-                                   .cols = a->cols,
-                                   .x = a->x + from,
-                                   .w8 = a->w8,
-                                   .exponent = a->exponent,
-                                   .y = y,
-                                   .saved_q = a->saved_q ? a->saved_q + from : NULL,
-                                   .saved_scale = a->saved_q ? a->saved_scale + t : NULL,
-                                   .saved_rstd = a->saved_q ? a->saved_rstd + t : NULL,
-                                   .fault = a->fault};
+        const tv_norm_args norm = tv_norm_quantize_row(a, t, y);
         TV_ISA_NAME(norm_body)(&norm, 0, 1, thread);
-        quantize_row(y, a->cols, a->q + from, a->scale + t, a->fault);
+        quantize_row(y, a->cols, a->q + t * a->cols, a->scale + t, a->fault);
     }
 }
 
@@ -48,20 +39,12 @@ static void heads_tokens(const void *args, int64_t first, int64_t last, int thre
     const tv_heads_args *a = args;
     float *y = tv_cpu_scratch(thread);
     for (int64_t t = first; t < last; t++) {
-        int64_t from = t * a->heads * a->width, row = t * a->heads, table = t % a->context * (a->width / 2);
-        const tv_norm_args norm = {.rows = a->heads,
-                                   .cols = a->width,
-                                   .x = a->x + from,
-                                   .w8 = a->w8,
-                                   .exponent = a->exponent,
-                                   .y = y,
-                                   .saved_q = a->saved_q ? a->saved_q + from : NULL,
-                                   .saved_scale = a->saved_q ? a->saved_scale + row : NULL,
-                                   .saved_rstd = a->saved_q ? a->saved_rstd + row : NULL,
-                                   .fault = a->fault};
+        int64_t row = t * a->heads, table = t % a->context * (a->width / 2);
+        const tv_norm_args norm = tv_heads_norm(a, row, a->heads, y);
         // One token at its position: the tables start there.
         const tv_rotary_args turn = {1, a->heads, a->width, 1, a->cos_table + table, a->sin_table + table, 0, y};
-        const tv_quantize_rows_args quantize = {a->heads, a->width, 127, y, a->q + from, a->scale + row, a->fault};
+        const tv_quantize_rows_args quantize = {a->heads,       a->width, 127, y, a->q + row * a->width,
+                                                a->scale + row, a->fault};
         TV_ISA_NAME(norm_body)(&norm, 0, a->heads, thread);
         TV_ISA_NAME(rotary_body)(&turn, 0, 1, thread);
         TV_ISA_NAME(quantize_rows_body)(&quantize, 0, a->heads, thread);
@@ -81,16 +64,8 @@ tv_status TV_ISA_NAME(heads)(const tv_heads_args *args, void *stream)
 static void heads_backward_tokens(const void *args, int64_t first, int64_t last, int thread)
 {
     const tv_heads_backward_args *a = args;
-    const tv_rotary_args turn = {a->tokens, a->heads, a->width, a->context, a->cos_table, a->sin_table, 1, a->dx};
-    const tv_norm_backward_args norm = {.rows = a->tokens * a->heads,
-                                        .cols = a->width,
-                                        .dy = a->dx,
-                                        .w8 = a->w8,
-                                        .exponent = a->exponent,
-                                        .saved_q = a->saved_q,
-                                        .saved_scale = a->saved_scale,
-                                        .saved_rstd = a->saved_rstd,
-                                        .dx = a->dx};
+    const tv_rotary_args turn = tv_heads_backward_turn(a);
+    const tv_norm_backward_args norm = tv_heads_backward_norm(a);
     for (int64_t t = first; t < last; t++) {
         TV_ISA_NAME(rotary_body)(&turn, t, t + 1, thread);
         TV_ISA_NAME(norm_backward_body)(&norm, t * a->heads, (t + 1) * a->heads, thread);

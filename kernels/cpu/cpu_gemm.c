@@ -1,6 +1,7 @@
 // Forward and grad-x: sums of the product engine become floats (kernels.h, tv_gemm_args).
 #include "kernels/cpu/cpu_gemm.h"
 #include "kernels/cpu/cpu_rows.h"
+#include "kernels/op_parts.h"
 
 typedef struct forward {
     const tv_gemm_args *gemm;
@@ -60,15 +61,7 @@ tv_status TV_ISA_NAME(gemm)(const tv_gemm_args *args, void *stream)
 tv_status TV_ISA_NAME(moe_gemm)(const tv_moe_gemm_args *a, void *stream)
 {
     for (int64_t i = 0; i < a->segment_count; i++) {
-        const tv_segment *s = &a->segments[i];
-        const tv_gemm_args product = {.m = s->rows,
-                                      .n = a->n,
-                                      .reduce = a->reduce,
-                                      .a = a->a + s->first * a->reduce,
-                                      .b = a->b + s->expert * a->n * a->reduce,
-                                      .scale = a->scale + s->first,
-                                      .exponent = a->exponent,
-                                      .y = a->y + s->first * a->n};
+        const tv_gemm_args product = tv_moe_gemm_segment(a, i);
         TV_TRY(TV_ISA_NAME(gemm)(&product, stream));
     }
     return TV_OK;

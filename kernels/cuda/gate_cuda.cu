@@ -134,6 +134,7 @@ __global__ __launch_bounds__(TV_GATE_THREADS_MAX) static void gate_backward_rows
                                                                                         uint32_t *tops)
 {
     __shared__ uint32_t room[2][1][TV_GATE_WARPS_MAX]; // in turns: one barrier a token is enough
+    __shared__ float2 table[2][TV_GATE_VALUES];        // the next token's is filled before that barrier
     int64_t quads = a.width / TV_QUAD;
     float4 v[KEEP][2];
     uint32_t most[KEEP][2][TV_QUAD] = {{{0}}};
@@ -147,17 +148,22 @@ __global__ __launch_bounds__(TV_GATE_THREADS_MAX) static void gate_backward_rows
     tv_grid_clear(a.sumsq, 2 * a.width);
     for (int k = 0; k < KEEP; k++)
         in[k] = load(blockIdx.x, k);
+    if (blockIdx.x < a.tokens)
+        tv_gate_fill(table[0], a.saved_scale[2 * (a.tokens - 1 - (int64_t)blockIdx.x)]);
+    __syncthreads();
     for (int64_t n = blockIdx.x; n < a.tokens; n += gridDim.x, turn ^= 1) {
         int64_t t = a.tokens - 1 - n;
         uint32_t top = 0;
 #pragma unroll
         for (int k = 0; k < KEEP; k++) {
-            tv_gate_gradient4(in[k], v[k]);
+            tv_gate_look4(in[k], table[turn], v[k]);
             in[k] = load(n + gridDim.x, k); // on its way while this token is finished
             tv_raise4(most[k][0], v[k][0]);
             tv_raise4(most[k][1], v[k][1]);
             top = max(top, max(tv_magnitude4(v[k][0]), tv_magnitude4(v[k][1])));
         }
+        if (n + gridDim.x < a.tokens)
+            tv_gate_fill(table[turn ^ 1], a.saved_scale[2 * (t - (int64_t)gridDim.x)]);
         tv_block_max<1>(&top, room[turn]);
         float absmax = tv_usable_absmax(top, threadIdx.x == 0, a.fault), inverse = tv_inverse127(absmax);
         if (threadIdx.x == 0)

@@ -130,11 +130,15 @@ __global__ __launch_bounds__(TV_GATE_THREADS_MAX) static void gradient_rows_kern
                                                                                    uint32_t *tops, int run)
 {
     __shared__ uint32_t room[2][1][TV_GATE_WARPS_MAX]; // in turns: one barrier a row is enough
+    __shared__ float2 table[2][TV_GATE_VALUES];        // the next row's is filled before that barrier
     int64_t quads = a.width / TV_QUAD, first = (int64_t)blockIdx.x * run,
             last = first + run < a.rows ? first + run : a.rows;
     int64_t end = first; // of the segment at hand
     int segment = -1, turn = 0;
     uint32_t most[KEEP][2][TV_QUAD] = {{{0}}};
+    if (first < last)
+        tv_gate_fill(table[0], a.saved_scale[2 * first]);
+    __syncthreads();
     for (int64_t r = first; r < last; r++) {
         float4 v[KEEP][2];
         uint32_t top = 0;
@@ -144,15 +148,20 @@ __global__ __launch_bounds__(TV_GATE_THREADS_MAX) static void gradient_rows_kern
             segment = tv_moe_segment_of_row(a.segments, (int)a.segment_count, r);
             end = segment < 0 ? r + 1 : a.segments[segment].first + a.segments[segment].rows;
         }
-        if (segment < 0)
+        if (r + 1 < last)
+            tv_gate_fill(table[turn ^ 1], a.saved_scale[2 * (r + 1)]);
+        if (segment < 0) {
+            __syncthreads();
+            turn ^= 1;
             continue;
+        }
         bool counts = !a.item || a.item[r] >= 0;
 #pragma unroll
         for (int k = 0; k < KEEP; k++) {
             int64_t i = threadIdx.x + k * (int)blockDim.x;
             v[k][0] = v[k][1] = tv_quad_zero();
             if (i < quads)
-                tv_gate_gradient4(load_row(a, r, quads, i), v[k]);
+                tv_gate_look4(load_row(a, r, quads, i), table[turn], v[k]);
             if (counts) {
                 tv_raise4(most[k][0], v[k][0]);
                 tv_raise4(most[k][1], v[k][1]);

@@ -1,4 +1,5 @@
 // The fused ops: the ops that they are made of, a row or a token at a time, with what lies between them in scratch memory.
+#include "kernels/op_parts.h"
 #include "kernels/ref/ref_common.h"
 #include "kernels/ref/ref_ops.h"
 
@@ -13,19 +14,9 @@ tv_status norm_quantize_ref(const tv_norm_quantize_args *a, void *stream)
     void *y;
     TV_TRY(tv_ref_scratch((size_t)a->cols * sizeof(float), &y));
     for (int64_t t = 0; a->cols && t < a->rows; t++) {
-        int64_t from = t * a->cols;
-        tv_norm_args norm = {.rows = 1,
-                             .cols = a->cols,
-                             .x = a->x + from,
-                             .w8 = a->w8,
-                             .exponent = a->exponent,
-                             .y = y,
-                             .saved_q = a->saved_q ? a->saved_q + from : NULL,
-                             .saved_scale = a->saved_q ? a->saved_scale + t : NULL,
-                             .saved_rstd = a->saved_q ? a->saved_rstd + t : NULL,
-                             .fault = a->fault};
+        tv_norm_args norm = tv_norm_quantize_row(a, t, y);
         TV_TRY(norm_ref(&norm, stream));
-        TV_TRY(quantize_row(y, a->cols, a->q + from, a->scale + t, a->fault));
+        TV_TRY(quantize_row(y, a->cols, a->q + t * a->cols, a->scale + t, a->fault));
     }
     return TV_OK;
 }
@@ -35,22 +26,13 @@ tv_status heads_ref(const tv_heads_args *a, void *stream)
     void *y;
     TV_TRY(tv_ref_scratch((size_t)a->width * sizeof(float), &y));
     for (int64_t row = 0; a->width && a->context && row < a->tokens * a->heads; row++) {
-        int64_t from = row * a->width, position = row / a->heads % a->context * (a->width / 2);
-        tv_norm_args norm = {.rows = 1,
-                             .cols = a->width,
-                             .x = a->x + from,
-                             .w8 = a->w8,
-                             .exponent = a->exponent,
-                             .y = y,
-                             .saved_q = a->saved_q ? a->saved_q + from : NULL,
-                             .saved_scale = a->saved_q ? a->saved_scale + row : NULL,
-                             .saved_rstd = a->saved_q ? a->saved_rstd + row : NULL,
-                             .fault = a->fault};
+        int64_t position = row / a->heads % a->context * (a->width / 2);
+        tv_norm_args norm = tv_heads_norm(a, row, 1, y);
         TV_TRY(norm_ref(&norm, stream));
         // One token at its position: the tables start there.
         tv_rotary_args turn = {1, 1, a->width, 1, a->cos_table + position, a->sin_table + position, 0, y};
         TV_TRY(rotary_ref(&turn, stream));
-        TV_TRY(quantize_row(y, a->width, a->q + from, a->scale + row, a->fault));
+        TV_TRY(quantize_row(y, a->width, a->q + row * a->width, a->scale + row, a->fault));
     }
     return TV_OK;
 }
@@ -59,17 +41,9 @@ tv_status heads_backward_ref(const tv_heads_backward_args *a, void *stream)
 {
     if (!a->context)
         return TV_OK;
-    tv_rotary_args turn = {a->tokens, a->heads, a->width, a->context, a->cos_table, a->sin_table, 1, a->dx};
+    tv_rotary_args turn = tv_heads_backward_turn(a);
     TV_TRY(rotary_ref(&turn, stream));
-    tv_norm_backward_args norm = {.rows = a->tokens * a->heads,
-                                  .cols = a->width,
-                                  .dy = a->dx,
-                                  .w8 = a->w8,
-                                  .exponent = a->exponent,
-                                  .saved_q = a->saved_q,
-                                  .saved_scale = a->saved_scale,
-                                  .saved_rstd = a->saved_rstd,
-                                  .dx = a->dx};
+    tv_norm_backward_args norm = tv_heads_backward_norm(a);
     return norm_backward_ref(&norm, stream);
 }
 

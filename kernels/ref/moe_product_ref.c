@@ -1,19 +1,12 @@
 // The experts' products: those of kernels.h, segment by segment.
+#include "kernels/op_parts.h"
 #include "kernels/ref/ref_common.h"
 #include "kernels/ref/ref_ops.h"
 
 tv_status moe_gemm_ref(const tv_moe_gemm_args *a, void *stream)
 {
     for (int64_t i = 0; i < a->segment_count; i++) {
-        const tv_segment *s = &a->segments[i];
-        tv_gemm_args product = {.m = s->rows,
-                                .n = a->n,
-                                .reduce = a->reduce,
-                                .a = a->a + s->first * a->reduce,
-                                .b = a->b + s->expert * a->n * a->reduce,
-                                .scale = a->scale + s->first,
-                                .exponent = a->exponent,
-                                .y = a->y + s->first * a->n};
+        tv_gemm_args product = tv_moe_gemm_segment(a, i);
         TV_TRY(gemm_ref(&product, stream));
     }
     return TV_OK;

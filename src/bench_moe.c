@@ -1,0 +1,293 @@
+// The mixture of experts: its memory-bound ops against the copy of a large array, a whole layer, a small one; with several ranks the
+// exchange of rows against the library's own all-to-all of as many bytes.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "bench.h"
+#include "model/moe.h"
+#include "model/slab.h"
+
+enum { CONTEXT = 16, DIGITS = 3, SLOTS = 2, FLOAT = sizeof(float) };
+
+// A layer's sizes.
+typedef struct shape {
+    int64_t tokens, width, inner, experts;
+} shape;
+
+static shape large_shape(const tv_backend *backend)
+{
+    return backend->host_memory ? (shape){2048, 128, 192, 4} : (shape){65536, 1024, 2048, 16};
+}
+
+// ---- ops -------------------------------------------------------------------------------------------------------------------
+
+static tv_status run_gather(const tv_backend *b, const void *args) { return b->rows_gather(args, NULL); }
+
+static tv_status run_pack(const tv_backend *b, const void *args) { return b->rows_pack(args, NULL); }
+
+static tv_status run_unpack(const tv_backend *b, const void *args) { return b->rows_unpack(args, NULL); }
+
+static tv_status run_combine(const tv_backend *b, const void *args) { return b->moe_combine(args, NULL); }
+
+static tv_status run_combine_backward(const tv_backend *b, const void *args)
+{
+    return b->moe_combine_backward(args, NULL);
+}
+
+// Every pair (t, j) has row (t k + j) 7919 modulo the rows: spread out, each once.
+static int32_t *spread(tv_bench_pool *pool, int64_t rows)
+{
+    int32_t *host = malloc((size_t)rows * sizeof *host), *memory = NULL;
+    if (host == NULL) {
+        pool->status = TV_FAIL(TV_MEMORY, "no memory for %lld rows", (long long)rows);
+        return NULL;
+    }
+    for (int64_t r = 0; r < rows; r++)
+        host[r] = (int32_t)(r * 7919 % rows);
+    memory = tv_bench_copy(pool, host, rows * (int64_t)sizeof *host);
+    free(host);
+    return memory;
+}
+
+static tv_status bench_ops(const tv_backend *backend, shape n, double copy_rate, FILE *out)
+{
+    tv_bench_pool pool = {.backend = backend};
+    int64_t rows = n.tokens * SLOTS, wire = tv_wire_row_bytes(n.width, DIGITS);
+    int32_t *item = spread(&pool, rows), *expert = tv_bench_zeros(&pool, rows * 4), *fault = tv_bench_zeros(&pool, 4);
+    int8_t *q = tv_bench_int8s(&pool, n.tokens * n.width, -13, 13), *row_q = tv_bench_zeros(&pool, rows * n.width);
+    float *scale = tv_bench_zeros(&pool, n.tokens * FLOAT), *row_scale = tv_bench_zeros(&pool, rows * FLOAT);
+    float *gate = tv_bench_zeros(&pool, rows * FLOAT), *y = tv_bench_floats(&pool, n.tokens * n.width, 1.0f);
+    uint8_t *bytes = tv_bench_zeros(&pool, rows * wire);
+    tv_rows_gather_args gather = {
+        .rows = rows, .cols = n.width, .slots = SLOTS, .item = item, .q = q, .scale = scale, .out_q = row_q};
+    gather.out_scale = row_scale;
+    tv_rows_pack_args pack = {.rows = rows, .cols = n.width, .slots = SLOTS, .digits = DIGITS, .item = item};
+    pack.expert = expert, pack.q = q, pack.scale = scale, pack.bytes = bytes;
+    tv_rows_unpack_args unpack = {.rows = rows, .cols = n.width, .digits = DIGITS, .bytes = bytes, .q = row_q};
+    unpack.scale = row_scale, unpack.fault = fault;
+    tv_moe_combine_args combine = {.tokens = n.tokens, .cols = n.width, .slots = SLOTS, .place = item, .gate = gate};
+    combine.q = row_q, combine.scale = row_scale, combine.y = y;
+    tv_moe_combine_backward_args back = {.tokens = n.tokens, .cols = n.width, .slots = SLOTS, .place = item};
+    back.q = row_q, back.scale = row_scale, back.dy = y, back.grad = gate;
+    double token_bytes = (double)(n.tokens * n.width), row_bytes = (double)(rows * n.width);
+    const tv_bench_job jobs[] = {
+        {"gather", run_gather, &gather, 2 * row_bytes, 0},
+        {"pack + gather, 3 digits", run_pack, &pack, row_bytes + (double)(rows * wire), 0},
+        {"unpack, 3 digits", run_unpack, &unpack, row_bytes + (double)(rows * wire), 0},
+        {"combine", run_combine, &combine, row_bytes + 4 * token_bytes, 0},
+        {"combine, backward", run_combine_backward, &back, row_bytes + 4 * row_bytes, 0},
+    };
+    tv_status st = pool.status;
+    for (size_t i = 0; st == TV_OK && i < sizeof jobs / sizeof *jobs; i++) {
+        double seconds;
+        st = tv_bench_time_job(backend, &jobs[i], &seconds);
+        if (st == TV_OK)
+            fprintf(out, "  %-44s %10.4f ms %9.1f GB/s %5.0f%% of copy\n", jobs[i].name, 1e3 * seconds,
+                    1e-9 * jobs[i].bytes / seconds, 100 * jobs[i].bytes / seconds / copy_rate);
+    }
+    tv_bench_pool_free(&pool);
+    return st;
+}
+
+// ---- a layer -----------------------------------------------------------------------------------------------------------------
+
+typedef struct layer {
+    const tv_backend *backend;
+    tv_config config;
+    tv_params params;
+    tv_part *part;
+    tv_plan plan;
+    tv_unit unit;
+    void *saved, *scratch;
+    float *x, *dx;
+    tv_bench_pool pool;
+} layer;
+
+static tv_status configure(layer *l, shape n)
+{
+    char set[64];
+    const struct {
+        const char *key;
+        int64_t value;
+    } keys[] = {{"model.width", n.width}, {"model.context", CONTEXT}, {"moe.experts", n.experts},
+                {"moe.top_k", SLOTS},     {"moe.width", n.inner},     {"train.units", 1}};
+    TV_TRY(tv_config_init(&l->config));
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        snprintf(set, sizeof set, "%s=%lld", keys[i].key, (long long)keys[i].value);
+        TV_TRY(tv_config_set(&l->config, set));
+    }
+    return TV_OK;
+}
+
+static tv_status plan_layer(layer *l)
+{
+    tv_arena_init(&l->plan.saved, "the saved activations");
+    tv_arena_init(&l->plan.scratch, "the scratch buffers");
+    TV_TRY(l->part->ops->plan(l->part, &l->plan));
+    TV_TRY(tv_slab_bind(l->backend, &l->plan.saved, &l->saved));
+    TV_TRY(tv_slab_bind(l->backend, &l->plan.scratch, &l->scratch));
+    return l->part->ops->plan(l->part, &l->plan);
+}
+
+static tv_status open_layer(layer *l, const tv_backend *backend, shape n)
+{
+    tv_params_layout_args layout = {.backend = backend, .ranks = 1, .training = 1, .vote_bits = 8};
+    l->backend = l->pool.backend = backend;
+    TV_TRY(configure(l, n));
+    tv_params_init(&l->params, 0);
+    TV_TRY(tv_moe_create(0, &l->part));
+    TV_TRY(l->part->ops->declare(l->part, &l->params, &l->config));
+    TV_TRY(tv_params_layout(&l->params, &layout));
+    TV_TRY(tv_params_initialise(&l->params, 1, 64));
+    TV_TRY(tv_params_decode(&l->params, 1, NULL));
+    l->plan =
+        (tv_plan){.tokens = n.tokens, .context = CONTEXT, .training = 1, .config = &l->config, .params = &l->params};
+    TV_TRY(plan_layer(l));
+    l->x = tv_bench_floats(&l->pool, n.tokens * n.width, 1.0f);
+    l->dx = tv_bench_floats(&l->pool, n.tokens * n.width, 1.0f);
+    l->unit = (tv_unit){.backend = backend,
+                        .params = &l->params,
+                        .tokens = n.tokens,
+                        .context = CONTEXT,
+                        .training = 1,
+                        .tau = 0.5f,
+                        .levels = 1,
+                        .fault = tv_bench_zeros(&l->pool, sizeof(int32_t))};
+    return l->pool.status;
+}
+
+static void close_layer(layer *l)
+{
+    tv_bench_pool_free(&l->pool);
+    if (l->part != NULL)
+        l->part->ops->free(l->part);
+    l->backend->free(l->scratch);
+    l->backend->free(l->saved);
+    tv_params_free(&l->params);
+    tv_config_free(&l->config);
+}
+
+static tv_status run_forward(const tv_backend *backend, const void *args)
+{
+    const layer *l = args;
+    tv_unit unit = l->unit;
+    (void)backend;
+    return l->part->ops->forward(l->part, &unit, l->x);
+}
+
+static tv_status run_both(const tv_backend *backend, const void *args)
+{
+    const layer *l = args;
+    tv_unit unit = l->unit;
+    TV_TRY(tv_params_clear_votes(&((layer *)args)->params, NULL)); // int8 sums would overflow
+    TV_TRY(run_forward(backend, args));
+    return l->part->ops->backward(l->part, &unit, l->dx);
+}
+
+static tv_status bench_layer(const tv_backend *backend, shape n, FILE *out)
+{
+    layer l = {0};
+    double forward = 0, both = 0;
+    tv_status st = open_layer(&l, backend, n);
+    const tv_bench_job one = {"", run_forward, &l, 0, 0}, two = {"", run_both, &l, 0, 0};
+    if (st == TV_OK)
+        st = tv_bench_time_job(backend, &one, &forward);
+    if (st == TV_OK)
+        st = tv_bench_time_job(backend, &two, &both);
+    if (st == TV_OK) {
+        // Multiplications and additions of the experts and the shared down projection, thrice: forward, grad-x, votes.
+        double work = 2.0 * (double)n.tokens * (double)(SLOTS * 2 * n.inner * n.width + n.inner * n.width);
+        fprintf(out,
+                "  layer, %lld tokens, D %lld, F %lld, %lld experts, top-%d: forward %.3f ms, with backward %.3f ms, "
+                "%.1f TOP/s\n",
+                (long long)n.tokens, (long long)n.width, (long long)n.inner, (long long)n.experts, SLOTS, 1e3 * forward,
+                1e3 * both, 3e-12 * work / both);
+    }
+    close_layer(&l);
+    return st;
+}
+
+static tv_status bench_alone(const tv_backend *backend, FILE *out)
+{
+    double copy_rate;
+    shape n = large_shape(backend);
+    TV_TRY(tv_bench_copy_rate(backend, &copy_rate));
+    fprintf(out, "mixture of experts of %s; medians of %d rounds; a large array is copied at %.1f GB/s\n",
+            backend->describe(), TV_BENCH_ROUNDS, 1e-9 * copy_rate);
+    TV_TRY(bench_ops(backend, n, copy_rate, out));
+    TV_TRY(bench_layer(backend, n, out));
+    return bench_layer(backend, (shape){16, 512, 512, 8}, out);
+}
+
+// ---- rows between ranks ------------------------------------------------------------------------------------------------------
+
+typedef struct rows_bench {
+    tv_comm *comm;
+    const tv_backend *backend;
+    int64_t block; // bytes for each rank
+    int64_t *sizes;
+    uint8_t *send, *recv;
+} rows_bench;
+
+// Seconds of the slowest rank; own: our exchange, else the library's.
+static tv_status time_rows(const rows_bench *b, int own, double *seconds)
+{
+    tv_all_to_all args = {b->send, b->sizes, b->recv, b->sizes};
+    TV_TRY(b->backend->sync(NULL));
+    TV_TRY(tv_comm_barrier(b->comm));
+    double start = tv_bench_now();
+    TV_TRY(own ? tv_comm_device_all_to_all_v_bytes(b->comm, &args, TV_WIRE_TOKENS, NULL)
+               : tv_comm_device_all_to_all_bytes(b->comm, b->send, b->recv, b->block, TV_WIRE_TOKENS, NULL));
+    TV_TRY(tv_comm_device_wait(b->comm, NULL));
+    int64_t nanoseconds = (int64_t)(1e9 * (tv_bench_now() - start));
+    TV_TRY(tv_comm_max_i64(b->comm, &nanoseconds, 1, TV_WIRE_OTHER));
+    *seconds = 1e-9 * (double)nanoseconds;
+    return TV_OK;
+}
+
+static tv_status compare_rows(const rows_bench *b, FILE *out)
+{
+    double times[2][TV_BENCH_ROUNDS], warm_up;
+    for (int round = -2; round < TV_BENCH_ROUNDS; round++)
+        for (int own = 0; own < 2; own++)
+            TV_TRY(time_rows(b, own, round < 0 ? &warm_up : &times[own][round]));
+    double bare = tv_bench_median(times[0], TV_BENCH_ROUNDS), ours = tv_bench_median(times[1], TV_BENCH_ROUNDS);
+    double moved = (double)(b->block * (tv_comm_size(b->comm) - 1));
+    if (tv_comm_rank(b->comm) == 0)
+        fprintf(out,
+                "rows between %d ranks of %s, %.1f MB from each to others: own %.3f ms %.1f GB/s, the library's "
+                "all-to-all %.3f ms %.1f GB/s: %.0f%%\n",
+                tv_comm_size(b->comm), b->backend->describe(), 1e-6 * moved, 1e3 * ours, 1e-9 * moved / ours,
+                1e3 * bare, 1e-9 * moved / bare, 100 * bare / ours);
+    return TV_OK;
+}
+
+static tv_status bench_ranks(tv_comm *comm, const tv_backend *backend, FILE *out)
+{
+    tv_bench_pool pool = {.backend = backend};
+    shape n = large_shape(backend);
+    int64_t ranks = tv_comm_size(comm);
+    rows_bench b = {.comm = comm, .backend = backend};
+    b.block = n.tokens * SLOTS / ranks * tv_wire_row_bytes(n.width, DIGITS) / 16 * 16;
+    b.sizes = calloc((size_t)ranks, sizeof *b.sizes);
+    for (int64_t r = 0; b.sizes != NULL && r < ranks; r++)
+        b.sizes[r] = b.block;
+    b.send = tv_bench_zeros(&pool, ranks * b.block);
+    b.recv = tv_bench_zeros(&pool, ranks * b.block);
+    tv_status st = b.sizes != NULL ? pool.status : TV_FAIL(TV_MEMORY, "no memory for %lld sizes", (long long)ranks);
+    st = tv_comm_agree(comm, st);
+    if (st == TV_OK)
+        st = tv_comm_device_open(comm, backend->host_memory);
+    if (st == TV_OK)
+        st = compare_rows(&b, out);
+    free(b.sizes);
+    tv_bench_pool_free(&pool);
+    return st;
+}
+
+tv_status tv_bench_moe(tv_comm *comm, const tv_backend *backend, FILE *out)
+{
+    return tv_comm_size(comm) == 1 ? bench_alone(backend, out) : bench_ranks(comm, backend, out);
+}
