@@ -50,7 +50,7 @@ static const char *describe_cpu(void) { return description; }
     .free = free_ref, .copy = copy_ref, .zero = zero_ref, .sync = sync_ref, .pack = pack_ref, .init = init_ref,        \
     .validate = validate_ref, .row_hash = row_hash_ref, .digits_pack = digits_pack_ref,                                \
     .digits_unpack = digits_unpack_ref, .moe_route = moe_route_ref, .moe_route_backward = moe_route_backward_ref,      \
-    .moe_plan = moe_plan_ref
+    .moe_plan = moe_plan_ref, .vq = TV_VQ_OPS_REF
 
 #define USE_BASE(op, args_type) .op = op##_ref,
 #define USE_AVX2(op, args_type) .op = op##_avx2,
