@@ -84,7 +84,7 @@ tv_status trigram_quantize_ref(const tv_trigram_quantize_args *a, void *stream)
 {
     void *memory;
     TV_TRY(tv_ref_scratch((size_t)a->channels * 9 * sizeof(float), &memory));
-    for (int64_t t = 0; a->context && t < a->tokens; t++) {
+    for (int64_t t = 0; a->channels && a->context && t < a->tokens; t++) {
         // The token and those that it sees, as a window of their own; its row is the last.
         int64_t position = t % a->context, seen = position < 2 ? position : 2, wide = 3 * a->channels;
         float *y = memory;
