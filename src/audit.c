@@ -7,6 +7,8 @@
 #include "command.h"
 #include "io/checkpoint.h"
 
+enum { VOTE_TOKENS = 16384 }; // behind a vote, for one level to be enough
+
 typedef struct audit {
     int64_t weights;     // logical ternary weights
     int64_t state_bytes; // global, one copy
@@ -92,6 +94,20 @@ static void print_text(const audit *a, int ranks)
     printf("%-34s %16lld\n", "checkpoint, at most", (long long)a->checkpoint_bytes);
 }
 
+// An expert sees the tokens of a unit that chose it, on average top_k of n_e parts of them.
+static void print_expert_note(const tv_config *config)
+{
+    const tv_config_moe *moe = &config->moe;
+    int64_t unit = config->train.unit_windows * config->model.context;
+    if (moe->experts == 0 || moe->top_k * unit / moe->experts >= VOTE_TOKENS)
+        return;
+    printf(
+        "note: votes of an expert stand on about %lld tokens (moe.top_k %lld x %lld a unit / moe.experts %lld); %d or "
+        "more learn best with levels 1\n",
+        (long long)(moe->top_k * unit / moe->experts), (long long)moe->top_k, (long long)unit, (long long)moe->experts,
+        VOTE_TOKENS);
+}
+
 static tv_status print_json(const audit *a, int ranks)
 {
     json_t *rank = json_pack("{s:I, s:I, s:I, s:I, s:I}", "state", (json_int_t)a->rank_state, "decoded",
@@ -115,8 +131,10 @@ tv_status tv_audit_print(const tv_config *config, int ranks, int json)
     tv_status st = a.parts && a.kinds ? measure(config, ranks, &a) : TV_FAIL(TV_MEMORY, "no memory for the audit");
     if (st == TV_OK && json)
         st = print_json(&a, ranks);
-    else if (st == TV_OK)
+    if (st == TV_OK && !json) {
         print_text(&a, ranks);
+        print_expert_note(config);
+    }
     json_decref(a.parts);
     json_decref(a.kinds);
     return st;

@@ -171,6 +171,19 @@ tv_status tv_model_backward(tv_model *model, tv_unit *unit)
     return TV_OK;
 }
 
+tv_status tv_model_before_step(tv_model *model, tv_unit *unit)
+{
+    unit->backend = model->backend;
+    unit->params = &model->params;
+    for (int64_t i = 0; i < model->part_count; i++) {
+        const tv_part_ops *ops = model->parts[i]->ops;
+        if (ops->before_step != NULL) {
+            TV_TRY(ops->before_step(model->parts[i], unit));
+        }
+    }
+    return TV_OK;
+}
+
 tv_status tv_model_after_step(tv_model *model, tv_unit *unit)
 {
     unit->backend = model->backend;

@@ -38,6 +38,8 @@ size_t tv_model_scratch_bytes(const tv_model *model);
 tv_status tv_model_forward(tv_model *model, tv_unit *unit);
 // After a training forward of the same unit, which must have had targets: gradients and votes.
 tv_status tv_model_backward(tv_model *model, tv_unit *unit);
+// Local. A step begins; its units follow, and after_step only if all of them went well.
+tv_status tv_model_before_step(tv_model *model, tv_unit *unit);
 // Collective over unit->comm. What parts do once a step, after the ballot; `unit` gives step and communicators, its tokens
 // do not count.
 tv_status tv_model_after_step(tv_model *model, tv_unit *unit);

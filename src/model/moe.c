@@ -386,11 +386,17 @@ static tv_status moe_backward(tv_part *base, tv_unit *unit, float *dx)
     return tv_norm_backward(unit, &part->norm, &norm);
 }
 
+static tv_status moe_before_step(tv_part *base, tv_unit *unit)
+{
+    moe_part *part = (moe_part *)base;
+    part->seconds = (moe_seconds){0};
+    return tv_moe_balance_start(&part->balance, &part->rows, unit);
+}
+
 static tv_status moe_after_step(tv_part *base, tv_unit *unit)
 {
     moe_part *part = (moe_part *)base;
     part->told = part->seconds;
-    part->seconds = (moe_seconds){0};
     return tv_moe_balance_step(&part->balance, &part->rows, unit);
 }
 
@@ -420,6 +426,7 @@ static const tv_part_ops moe_ops = {.kind = "moe",
                                     .plan = moe_plan,
                                     .forward = moe_forward,
                                     .backward = moe_backward,
+                                    .before_step = moe_before_step,
                                     .after_step = moe_after_step,
                                     .tell = moe_tell,
                                     .free = moe_free};

@@ -36,17 +36,21 @@ static void move_biases(tv_moe_balance *b)
     }
 }
 
-tv_status tv_moe_balance_step(tv_moe_balance *b, tv_moe_rows *rows, tv_unit *unit)
+tv_status tv_moe_balance_start(tv_moe_balance *b, tv_moe_rows *rows, tv_unit *unit)
+{
+    rows->pairs = rows->off_rank = rows->wire_bytes = 0;
+    return unit->backend->zero(b->counts, (size_t)b->experts * sizeof *b->counts, unit->stream);
+}
+
+tv_status tv_moe_balance_step(tv_moe_balance *b, const tv_moe_rows *rows, tv_unit *unit)
 {
     const tv_backend *backend = unit->backend;
     size_t count_bytes = (size_t)b->experts * sizeof *b->counts, bias_bytes = (size_t)b->experts * sizeof *b->bias;
     void *bias = unit->params->sides[b->side].data;
     TV_TRY(backend->copy(b->step_counts, b->counts, count_bytes, TV_COPY_TO_HOST, unit->stream));
-    TV_TRY(backend->zero(b->counts, count_bytes, unit->stream));
     b->step_counts[b->experts + PAIRS] = rows->pairs;
     b->step_counts[b->experts + OFF_RANK] = rows->off_rank;
     b->step_counts[b->experts + WIRE_BYTES] = rows->wire_bytes;
-    rows->pairs = rows->off_rank = rows->wire_bytes = 0;
     if (unit->comm != NULL)
         TV_TRY(tv_comm_sum_i64(unit->comm, b->step_counts, b->experts + EXTRAS, TV_WIRE_METRICS));
     if (!b->moves)

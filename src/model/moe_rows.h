@@ -40,7 +40,7 @@ typedef struct tv_moe_rows {
     int32_t *expected_units;              // [P] host; P > 1
     int64_t *counts_buffer;               // host; P > 1
     uint8_t *out, *in;                    // wire buffers of the current exchange
-    int64_t pairs, off_rank, wire_bytes;  // since the last step: dispatched, to other ranks, bytes sent to them
+    int64_t pairs, off_rank, wire_bytes;  // since the step's start: dispatched, to other ranks, bytes sent to them
 } tv_moe_rows;
 
 // Largest number of owner rows and of columns of a unit with P = 1.

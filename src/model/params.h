@@ -149,8 +149,9 @@ tv_status tv_params_state(tv_params *params, int full, void *staging, int copy_o
                           int64_t *count);
 size_t tv_params_state_staging_bytes(const tv_params *params, int full);
 // As tv_params_state, but for loading: T and E arrays and side state cover all held rows (every rank reads all of a
-// replicated tensor), T_accum and E_accum the own rows. After filling them call tv_params_state_loaded to copy staging to the backend (a no-op for a host backend).
-// *staging is malloc'd (NULL for a host backend) and owned by the caller, who frees it after tv_params_state_loaded.
+// replicated tensor), T_accum and E_accum the own rows. After filling them call tv_params_state_loaded to copy staging to
+// the backend (a no-op for a host backend). *staging is malloc'd (NULL for a host backend) and owned by the caller, who
+// frees it after tv_params_state_loaded.
 tv_status tv_params_state_for_load(tv_params *params, int full, void **staging, tv_state_array **arrays,
                                    int64_t *count);
 tv_status tv_params_state_loaded(tv_params *params, const tv_state_array *arrays, int64_t count, void *staging);

@@ -1,4 +1,4 @@
-// A part of the model: five functions over the parameter table.
+// A part of the model: a few functions over the parameter table.
 //
 // A part sees a tv_unit (tokens, stream, backend, communicators), its own buffers and the table; never a file or MPI, and a
 // rank number only as its place in a communicator.
@@ -72,6 +72,8 @@ typedef struct tv_part_ops {
     tv_status (*plan)(tv_part *part, tv_plan *plan);
     tv_status (*forward)(tv_part *part, tv_unit *unit, float *x);
     tv_status (*backward)(tv_part *part, tv_unit *unit, float *dx);
+    // Optional. Local: a step begins, perhaps one that failed and is tried again. Whatever counts a step's units starts anew.
+    tv_status (*before_step)(tv_part *part, tv_unit *unit);
     // Optional. Collective over unit->comm: once a step on every rank, after the ballot and the decoding, with a unit of no
     // tokens whose `step` is the step just made. For side state that moves by what the step's units did (sums over all
     // units are sums over unit->comm); it must change alike on all ranks that hold it.

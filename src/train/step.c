@@ -155,9 +155,12 @@ static tv_status backward(tv_trainer *trainer, int64_t unit, tv_status *mine, tv
 
 static tv_status start_units(tv_trainer *trainer)
 {
+    tv_unit none = describe_unit(trainer, trainer->first_unit);
+    none.tokens = 0;
     TV_TRY(tv_corpus_check(trainer->train_text));
     TV_TRY(trainer->backend->zero(trainer->batch.fault, sizeof(int32_t), NULL));
-    return tv_params_clear_votes(&trainer->model.params, NULL);
+    TV_TRY(tv_params_clear_votes(&trainer->model.params, NULL));
+    return tv_model_before_step(&trainer->model, &none);
 }
 
 // All units but the last one.

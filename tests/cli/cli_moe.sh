@@ -61,6 +61,9 @@ expect 0 trivote generate --checkpoint "$checkpoint" --prompt "the " --bytes 20 
 expect 0 trivote verify --checkpoint "$checkpoint"
 expect 0 trivote audit --config $config
 says 'float tensors: 0'
+says 'stand on about 10 tokens \(moe\.top_k 2 x 64 a unit / moe\.experts 12\)'
+expect 0 trivote audit --config $config --set train.unit_windows=8192 --set moe.top_k=12
+says_not 'stand on about'
 
 # The log on request.
 train 2 told --set run.log_parts=true --set train.stop_at=2

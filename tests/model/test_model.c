@@ -203,6 +203,37 @@ static void test_batch(void **state)
     check_batch(11);
 }
 
+// A unit of no tokens, which a rank runs while others need its experts, changes nothing.
+static void check_no_tokens(const tv_config *config, const char *name)
+{
+    fixture f;
+    fixture_open(&f, fixture_backend(name), config, TOKENS, 1);
+    f.unit.tokens = 0;
+    TEST_TRY(tv_model_forward(&f.model, &f.unit));
+    TEST_TRY(tv_model_backward(&f.model, &f.unit));
+    f.unit.training = 0;
+    TEST_TRY(tv_model_forward(&f.model, &f.unit));
+    TEST_TRY(f.backend->sync(NULL));
+    assert_int_equal(count_votes(&f), 0);
+    assert_int_equal(fault_of(&f), 0);
+    fixture_close(&f);
+}
+
+static void test_no_tokens(void **state)
+{
+    (void)state;
+    tv_config config = fixture_odd_config();
+    check_no_tokens(&config, "ref");
+    check_no_tokens(&config, other_name());
+    config.moe.experts = 5;
+    config.moe.top_k = 2;
+    config.moe.width = 9;
+    config.moe.shared = 6;
+    config.moe.wire_digits = 3;
+    check_no_tokens(&config, "ref");
+    check_no_tokens(&config, other_name());
+}
+
 // A unit's votes do not depend on what ran before it in the same buffers.
 static void test_repeatable(void **state)
 {
@@ -337,12 +368,12 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest comparisons[] = {cmocka_unit_test(test_backends), cmocka_unit_test(test_backends_latent),
-                                             cmocka_unit_test(test_backends_larger)};
+                                             cmocka_unit_test(test_backends_larger), cmocka_unit_test(test_no_tokens)};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backends), cmocka_unit_test(test_backends_latent), cmocka_unit_test(test_backends_larger),
         cmocka_unit_test(test_causal),   cmocka_unit_test(test_batch),           cmocka_unit_test(test_repeatable),
         cmocka_unit_test(test_measure),  cmocka_unit_test(test_table),           cmocka_unit_test(test_saved_bytes),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_no_tokens),
     };
     const tv_backend *other;
     if (getenv("TV_TEST_BACKEND") == NULL) {

@@ -1,6 +1,8 @@
-// A rank that fails after the guard, while votes travel already, stops all ranks of the step before anything is applied: the
-// state is as before, and the step can be tried again. Started under mpirun with 2 or 3 ranks; an argument names the backend.
-// With "hang" the last rank stays in its backward on a GPU, and the others must say so in time.
+// A rank that fails after the guard, while votes travel already, or in an earlier unit while others send it rows for its
+// experts, stops all ranks of the step before anything is applied: the state is as before, and the step can be tried again.
+// Started under mpirun with 2 or 3 ranks; an argument names the backend. With "hang" the last rank stays in its backward on a
+// GPU, and the others must say so in time. With "lost" its op fails among exchanges of experts' rows: it must leave, and with
+// that end the others, who wait for it.
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -43,17 +45,29 @@ static tv_status norm_backward_hangs(const tv_norm_backward_args *args, void *st
     return sound->norm_backward(args, stream);
 }
 
-static tv_status open_trainer(tv_trainer *trainer, tv_config *config, tv_comm *comm, const tv_backend *backend)
+// A failure to try: of which model, in which of the last rank's units, and what all ranks must say.
+typedef struct failure {
+    const char *config;
+    int unit; // of the step's 6
+    tv_status wanted;
+    const char *told;
+} failure;
+
+#define DENSE "tests/data/invariance.yaml"
+#define EXPERTS "tests/data/invariance-moe.yaml"
+
+static tv_status open_trainer(tv_trainer *trainer, tv_config *config, const char *file, tv_comm *comm)
 {
     TV_TRY(tv_config_init(config));
-    TV_TRY(tv_config_read_file(config, "tests/data/invariance.yaml"));
+    TV_TRY(tv_config_read_file(config, file));
     TV_TRY(tv_config_set(config, "train.units=6"));
     TV_TRY(tv_config_set(config, "vote.bucket_bytes=2000"));
-    return tv_trainer_open(trainer, config, comm, backend);
+    return tv_trainer_open(trainer, config, comm, &faulty);
 }
 
-// The first step fails with `wanted` on the last rank and is told to the others; tried again it ends as if it never had.
-static tv_status fail_once(tv_trainer *trainer, int calls, tv_status wanted, tv_hash128 expected)
+// The first step fails as wanted on the last rank and is told to the others; tried again it ends as if it never had. calls: of
+// the op before the one that goes wrong.
+static tv_status fail_once(tv_trainer *trainer, int calls, const failure *f, tv_hash128 expected)
 {
     tv_hash128 before, after;
     tv_step_report report;
@@ -62,9 +76,9 @@ static tv_status fail_once(tv_trainer *trainer, int calls, tv_status wanted, tv_
     TV_TRY(tv_trainer_digest(trainer, &before));
     calls_left = last ? calls : -1;
     tv_status st = tv_trainer_step(trainer, 0, &report);
-    CHECK(st == (last ? wanted : TV_REMOTE));
-    CHECK(strstr(tv_status_message(), wanted == TV_NUMERIC ? "unit 5: NaN or Inf" : "a kernel that would not start"));
-    CHECK(trainer->box.buckets > buckets);
+    CHECK(st == (last ? f->wanted : TV_REMOTE));
+    CHECK(strstr(tv_status_message(), f->told));
+    CHECK((trainer->box.buckets > buckets) == (f->unit == 5)); // votes travel from the last unit on
     calls_left = -1;
     TV_TRY(tv_trainer_digest(trainer, &after));
     CHECK(tv_hash_equal(before, after) && trainer->step == 0);
@@ -74,15 +88,43 @@ static tv_status fail_once(tv_trainer *trainer, int calls, tv_status wanted, tv_
     return TV_OK;
 }
 
-// calls: of the op in the last rank's earlier units and the last one's first parts.
-static tv_status try_failure(tv_comm *comm, int calls, tv_status wanted)
+// How often a unit's backward calls the two ops: counted, so that another model does not silently miss the last unit.
+static tv_status count_calls(const char *file, tv_comm *comm, int *a_unit)
+{
+    tv_config config = {0};
+    tv_trainer trainer = {0};
+    tv_step_report report;
+    const int many = 1 << 20;
+    tv_status st = open_trainer(&trainer, &config, file, comm);
+    calls_left = many;
+    if (st == TV_OK)
+        st = tv_trainer_step(&trainer, 0, &report);
+    *a_unit = (many - calls_left) / (6 / tv_comm_size(comm));
+    tv_trainer_close(&trainer);
+    tv_config_free(&config);
+    return st;
+}
+
+// Calls of the op on the last rank until the middle of the failure's unit.
+static tv_status find_middle(const failure *f, tv_comm *comm, int *calls)
+{
+    int a_unit = 0;
+    TV_TRY(count_calls(f->config, comm, &a_unit));
+    CHECK(a_unit > 2);
+    *calls = (f->unit - (6 - 6 / tv_comm_size(comm))) * a_unit + a_unit / 2;
+    return TV_OK;
+}
+
+static tv_status try_failure(tv_comm *comm, const failure *f)
 {
     tv_config config = {0};
     tv_trainer trainer = {0};
     tv_step_report report;
     tv_hash128 expected;
+    int calls = 0;
+    TV_TRY(find_middle(f, comm, &calls));
     calls_left = -1;
-    tv_status st = open_trainer(&trainer, &config, comm, &faulty);
+    tv_status st = open_trainer(&trainer, &config, f->config, comm);
     if (st == TV_OK)
         st = tv_trainer_step(&trainer, 0, &report);
     if (st == TV_OK)
@@ -90,26 +132,9 @@ static tv_status try_failure(tv_comm *comm, int calls, tv_status wanted)
     tv_trainer_close(&trainer);
     tv_config_free(&config);
     if (st == TV_OK)
-        st = open_trainer(&trainer, &config, comm, &faulty);
+        st = open_trainer(&trainer, &config, f->config, comm);
     if (st == TV_OK)
-        st = fail_once(&trainer, calls, wanted, expected);
-    tv_trainer_close(&trainer);
-    tv_config_free(&config);
-    return st;
-}
-
-// How often a unit's backward calls the two ops: counted, so that another model does not silently miss the last unit.
-static tv_status count_calls(int ranks, tv_comm *comm, int *a_unit)
-{
-    tv_config config = {0};
-    tv_trainer trainer = {0};
-    tv_step_report report;
-    const int many = 1 << 20;
-    tv_status st = open_trainer(&trainer, &config, comm, &faulty);
-    calls_left = many;
-    if (st == TV_OK)
-        st = tv_trainer_step(&trainer, 0, &report);
-    *a_unit = (many - calls_left) / (6 / ranks);
+        st = fail_once(&trainer, calls, f, expected);
     tv_trainer_close(&trainer);
     tv_config_free(&config);
     return st;
@@ -117,32 +142,35 @@ static tv_status count_calls(int ranks, tv_comm *comm, int *a_unit)
 
 static tv_status try_all(tv_comm *comm)
 {
-    int ranks = tv_comm_size(comm), earlier = 6 / ranks - 1, a_unit = 0;
+    static const failure stops = {DENSE, 5, TV_BACKEND, "a kernel that would not start"};
+    static const failure faults[] = {{DENSE, 5, TV_NUMERIC, "unit 5: NaN or Inf"},
+                                     {DENSE, 4, TV_NUMERIC, "unit 4: NaN or Inf"},
+                                     {EXPERTS, 5, TV_NUMERIC, "unit 5: NaN or Inf"},
+                                     {EXPERTS, 4, TV_NUMERIC, "unit 4: NaN or Inf"}};
     faulty = *sound;
     faulty.norm_backward = norm_backward_fails;
-    TV_TRY(count_calls(ranks, comm, &a_unit));
-    CHECK(a_unit > 2);
-    TV_TRY(try_failure(comm, earlier * a_unit + a_unit / 2, TV_BACKEND));
+    TV_TRY(try_failure(comm, &stops));
     faulty = *sound;
     faulty.quantize_channels = quantize_channels_faults;
-    TV_TRY(count_calls(ranks, comm, &a_unit));
-    CHECK(a_unit > 2);
-    return try_failure(comm, earlier * a_unit + a_unit / 2, TV_NUMERIC);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        TV_TRY(try_failure(comm, &faults[i]));
+    return TV_OK;
 }
 
-// Returns what the last step returned.
-static tv_status hang_once(tv_comm *comm)
+// The last rank's op goes wrong in the middle of its last unit. Returns what the step returned; longest: seconds that a rank
+// waits for the GPUs of others, 0: as long as ever.
+static tv_status step_once(tv_comm *comm, const char *file, double longest)
 {
-    int last = tv_comm_rank(comm) == tv_comm_size(comm) - 1, a_unit = 0;
+    const failure f = {file, 5, TV_OK, ""};
     tv_config config = {0};
     tv_trainer trainer = {0};
     tv_step_report report;
-    faulty = *sound;
-    faulty.norm_backward = norm_backward_hangs;
-    TV_TRY(count_calls(tv_comm_size(comm), comm, &a_unit));
-    calls_left = last ? 6 / tv_comm_size(comm) * a_unit - a_unit / 2 : -1;
-    tv_status st = open_trainer(&trainer, &config, comm, &faulty);
-    comm->gpu_seconds = 3;
+    int calls = 0;
+    TV_TRY(find_middle(&f, comm, &calls));
+    calls_left = tv_comm_rank(comm) == tv_comm_size(comm) - 1 ? calls : -1;
+    tv_status st = open_trainer(&trainer, &config, file, comm);
+    if (longest > 0)
+        comm->gpu_seconds = longest;
     if (st == TV_OK)
         st = tv_trainer_step(&trainer, 0, &report);
     tv_trainer_close(&trainer);
@@ -150,10 +178,26 @@ static tv_status hang_once(tv_comm *comm)
     return st;
 }
 
+static tv_status run_mode(tv_comm *comm, const char *mode)
+{
+    faulty = *sound;
+    if (strcmp(mode, "hang") == 0) {
+        faulty.norm_backward = norm_backward_hangs;
+        return step_once(comm, DENSE, 3);
+    }
+    if (strcmp(mode, "lost") == 0) {
+        faulty.norm_backward = norm_backward_fails;
+        return step_once(comm, EXPERTS, 0);
+    }
+    return try_all(comm);
+}
+
 static tv_status run(tv_comm *comm, const char *mode, int *usable)
 {
-    int hang = strcmp(mode, "hang") == 0;
-    tv_status st = tv_backend_find(hang ? "cuda" : mode, &sound);
+    tv_status st = tv_backend_find(strcmp(mode, "hang") == 0   ? "cuda"
+                                   : strcmp(mode, "lost") == 0 ? "auto"
+                                                               : mode,
+                                   &sound);
     if (st == TV_OK)
         st = sound->open(tv_comm_local_rank(comm), tv_comm_local_size(comm), 1);
     if (tv_comm_agree(comm, st) != TV_OK || tv_rank_devices_check(comm, sound) != TV_OK) {
@@ -161,7 +205,7 @@ static tv_status run(tv_comm *comm, const char *mode, int *usable)
         *usable = 0;
         return TV_OK;
     }
-    st = hang ? hang_once(comm) : try_all(comm);
+    st = run_mode(comm, mode);
     sound->close();
     return st;
 }
