@@ -140,6 +140,10 @@ static void spoil_activate(op_random *random, activate_case *c, int i)
         c->gu[op_int(random, 0, (int)items * 2 - 1)] = special[i / 4 % 3];
     if (i % 8 == 7 && items > 0)
         c->gradient_scale[op_int(random, 0, (int)c->rows.rows - 1)] = INFINITY;
+    if (i % 8 == 5 && items > 0) { // numbers whose product is none
+        int64_t at = op_int(random, 0, (int)c->rows.rows - 1) * 2 * c->width;
+        c->gu[at] = c->gu[at + c->width] = 1e30f;
+    }
 }
 
 static void check_activate(const op_backend *on)
