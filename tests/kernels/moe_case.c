@@ -32,3 +32,13 @@ const tv_segment *moe_in(op_call *call, const moe_case *c)
 {
     return op_in(call, c->segments, (size_t)c->segment_count * sizeof *c->segments);
 }
+
+int8_t *moe_columns(const moe_case *rows, const tv_segment *s, const int8_t *qt, int64_t channels)
+{
+    int8_t *own = op_host((size_t)(channels * s->tokens) + 1);
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t r = 0, at = 0; r < s->rows; r++)
+            if (!rows->item || rows->item[s->first + r] >= 0)
+                own[c * s->tokens + at++] = qt[c * rows->columns + s->padded + r];
+    return own;
+}

@@ -14,5 +14,7 @@ typedef struct moe_case {
 // 0 to 5 segments of 0 to `most` rows of up to 4 experts and 3 units, with unused rows and columns between some of them.
 moe_case moe_random_case(op_random *random, int most);
 const tv_segment *moe_in(op_call *call, const moe_case *c);
+// One segment's columns of a transposed array [channels, columns] as an array of its own, [channels, rows that count].
+int8_t *moe_columns(const moe_case *rows, const tv_segment *s, const int8_t *qt, int64_t channels);
 
 #endif

@@ -121,11 +121,16 @@ static void check_route_bits(const op_backend *on)
     for (int i = 0; i < 80; i++) {
         route_case from = random_route(&random, i == 0 ? 3000 : op_size(&random));
         int bad = i % 3 == 0 && from.tokens > 0;
+        int64_t at = bad ? op_int(&random, 0, (int)(from.tokens * from.experts) - 1) : 0;
         if (bad)
-            from.logits[op_int(&random, 0, (int)(from.tokens * from.experts) - 1)] = special[i / 3 % 3];
+            from.logits[at] = special[i / 3 % 3];
         route_case want = run_route(op_ref(), &from), got = run_route(on, &from);
         size_t pairs = (size_t)(from.tokens * from.slots) * 4;
         assert_int_equal(want.fault, bad);
+        for (int64_t j = 0, t = at / from.experts; bad && j < from.slots; j++) {
+            assert_int_equal(want.expert[t * from.slots + j], j);
+            assert_true(want.gate[t * from.slots + j] == 0.0f);
+        }
         op_same("fault", on, &want.fault, &got.fault, 4);
         op_same("experts", on, want.expert, got.expert, pairs);
         op_same("gates", on, want.gate, got.gate, pairs);
