@@ -244,8 +244,8 @@ typedef struct tv_vq_ballot_args {
 // The farthest query of a bucket in a step.
 typedef struct tv_vq_far {
     int64_t distance;            // sq^2 <q, q> - 256 score: 2^16 / 2^2b |z - row|^2
-    int32_t unit;                // -1: none
-    int32_t unused;              // 0
+    int32_t found;               // 0: none, and the rest is 0
+    int32_t unit;                // of the query
     int8_t trit[TV_VQ_COLS_MAX]; // signs of q, 0 behind d
 } tv_vq_far;
 
@@ -261,10 +261,10 @@ typedef struct tv_vq_farthest_args {
     const int32_t *unit;         // [M]
     const int32_t *item, *start; // of tv_vq_plan_args
     const int32_t *row, *score;  // [M, probes]
-    tv_vq_far *far;              // [buckets]; unit -1 at the step's start
+    tv_vq_far *far;              // [buckets]; zeros at the step's start
 } tv_vq_farthest_args;
 
-// Each bucket of the block whose far has a unit, and that has rows with usage 0: the lowest of them becomes far's trits, in the first p
+// Each bucket of the block whose far is found, and that has rows with usage 0: the lowest of them becomes far's trits, in the first p
 // dimensions its pattern; its counters become 0, its E `exponent`, its usage `usage_start`. restarts[0] += rows restarted.
 typedef struct tv_vq_restart_args {
     tv_vq_table table; // with counters

@@ -48,6 +48,7 @@ static tv_status measure(const tv_config *config, int ranks, audit *a)
         .ranks = ranks,
         .sharded = config->vote.exchange == TV_EXCHANGE_SHARDED,
         .training = 1,
+        .table_ranks = (int)config->parallel.table_ranks,
         .vote_bits = config->train.units * config->vote.levels <= 127 ? 8 : 16,
     };
     TV_TRY_GOTO(st, done, tv_config_expert_ranks(config, ranks, &layout.expert_ranks));

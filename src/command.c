@@ -107,7 +107,8 @@ tv_status tv_command_load(const char *dir, tv_comm *comm, int64_t windows, tv_lo
     TV_TRY(tv_config_init(&out->config));
     TV_TRY(tv_command_backend(out->config.run.backend, comm, 0, &out->backend));
     TV_TRY(tv_comm_agree(comm, load_local(dir, comm, windows, out, &expert_ranks)));
-    if (expert_ranks > 1) // nothing else of an evaluation lies in the backend's memory when it travels
+    if (tv_params_in_lockstep(
+            &out->model.params)) // nothing else of an evaluation lies in the backend's memory when it travels
         TV_TRY(tv_comm_device_open(comm, out->backend->host_memory));
     return tv_places_open(&out->places, comm, expert_ranks);
 }

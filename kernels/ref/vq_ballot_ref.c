@@ -89,7 +89,7 @@ static tv_vq_far far_of(const tv_vq_farthest_args *a, int64_t t)
 {
     const int8_t *q = a->q + t * a->cols;
     int64_t sq = tv_vq_scale(a->scale[t], a->base);
-    tv_vq_far far = {.unit = a->unit[t]};
+    tv_vq_far far = {.found = 1, .unit = a->unit[t]};
     far.distance = sq * sq * tv_vq_dot(q, q, a->cols) - 256 * (int64_t)a->score[t * a->probes];
     for (int64_t c = 0; c < a->cols; c++)
         far.trit[c] = (int8_t)tv_sign(q[c]);
@@ -105,7 +105,7 @@ tv_status vq_farthest_ref(const tv_vq_farthest_args *a, void *stream)
             if (pair % a->probes != 0 || a->row[pair] < 0)
                 continue;
             tv_vq_far far = far_of(a, pair / a->probes), *so_far = &a->far[b];
-            if (so_far->unit < 0 || far.distance > so_far->distance ||
+            if (!so_far->found || far.distance > so_far->distance ||
                 (far.distance == so_far->distance && far.unit < so_far->unit))
                 *so_far = far;
         }
@@ -135,9 +135,9 @@ tv_status vq_restart_ref(const tv_vq_restart_args *a, void *stream)
     for (int64_t b = 0; b < a->buckets; b++) {
         tv_vq_range range = tv_vq_bucket_rows(&a->table, a->first_bucket + b);
         int64_t row = range.first;
-        while (a->far[b].unit >= 0 && row < range.last && a->usage[row - a->table.first_row] != 0)
+        while (a->far[b].found && row < range.last && a->usage[row - a->table.first_row] != 0)
             row++;
-        if (a->far[b].unit >= 0 && row < range.last)
+        if (a->far[b].found && row < range.last)
             restart_row(a, a->first_bucket + b, row);
     }
     return TV_OK;

@@ -50,10 +50,15 @@ static void format_bits(const tv_config *config, const tv_config_field *field, c
         tv_config_field_format(config, field, out);
 }
 
-// Keys that define the run's bits; without experts those of moe do not.
+// Keys that define the run's bits; those of parts that are off do not.
 static int acts_on_bits(const tv_config *config, const tv_config_field *field)
 {
-    return field->bits && (config->moe.experts > 0 || strcmp(field->section, "moe") != 0);
+    const char *section = field->section;
+    int of_codebook =
+        strcmp(section, "codebook") == 0 || strcmp(section, "composite") == 0 || strcmp(section, "loss") == 0;
+    if (strcmp(section, "moe") == 0)
+        return field->bits && config->moe.experts > 0;
+    return field->bits && (config->codebook.rows > 0 || !of_codebook);
 }
 
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash)

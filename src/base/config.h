@@ -39,8 +39,31 @@ typedef struct tv_config_moe {
     int64_t dense_dispatch_max_tokens;
 } tv_config_moe;
 
+// The codebook of motifs; the composite head's has its own rows and shares the rest.
+typedef struct tv_config_codebook {
+    int64_t rows;        // 0: none
+    int64_t width;       // d
+    int64_t bucket_rows; // of a bucket, about
+    int64_t exact_rows;  // tables up to this are one bucket
+    int64_t probes;      // buckets that a query looks into
+    double beta;         // pull of a row to its queries
+    int64_t usage_halving, restart_every;
+} tv_config_codebook;
+
+typedef struct tv_config_composite {
+    int64_t rows; // 0: none
+} tv_config_composite;
+
+typedef enum tv_loss_groups { TV_LOSS_ALL, TV_LOSS_PART } tv_loss_groups;
+
+typedef struct tv_config_loss {
+    double commitment_weight;
+    int64_t commitment_groups; // tv_loss_groups
+} tv_config_loss;
+
 typedef struct tv_config_parallel {
     int64_t expert_ranks; // P; 0: auto (tv_config_expert_ranks)
+    int64_t table_ranks;  // 0: all ranks, or as many as a table has buckets
 } tv_config_parallel;
 
 typedef struct tv_config_data {
@@ -92,6 +115,9 @@ typedef struct tv_config_run {
 typedef struct tv_config {
     tv_config_model model;
     tv_config_moe moe;
+    tv_config_codebook codebook;
+    tv_config_composite composite;
+    tv_config_loss loss;
     tv_config_parallel parallel;
     tv_config_data data;
     tv_config_train train;
@@ -113,7 +139,7 @@ tv_status tv_config_read_text(tv_config *config, const char *name, const char *t
 // One "section.key=value" (value in YAML's own syntax; lists as [a, b]). Errors name the option and the nearest key.
 tv_status tv_config_set(tv_config *config, const char *assignment);
 // Rules between keys: width divisible by heads, head width even, unit tokens <= 131072, U q <= 32767, quorum <= U q,
-// reduced lengths, top_k <= experts, expert_ranks divides experts, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
+// reduced lengths, top_k <= experts, expert_ranks divides experts, tables of at least 2 rows, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
 // Messages show the arithmetic.
 tv_status tv_config_check(const tv_config *config);
 // Inner width of an expert: moe.width, or model.ffn when that is 0.
@@ -127,7 +153,7 @@ tv_status tv_config_expert_ranks(const tv_config *config, int ranks, int *expert
 // Resolved YAML, malloc'd, in schema order; reading it back gives the same config, to the last bit of a float.
 tv_status tv_config_text(const tv_config *config, char **text);
 // XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, moe (only with
-// experts, and without dense_dispatch_max_tokens), data.valid_bytes (0 when data.valid names a file, since nothing is held
+// experts, and without dense_dispatch_max_tokens), codebook, composite and loss (only with a codebook), data.valid_bytes (0 when data.valid names a file, since nothing is held
 // out then), train (without stop_at, eval_*), vote (without exchange and bucket_bytes), update.
 // Paths, run, checkpoint, guard, parallel may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);

@@ -59,6 +59,26 @@ static tv_status check_moe(const tv_config *c)
     return check_reduced_length(&c->model, 2 * m->shared, "2 x moe.shared", "moe.shared");
 }
 
+static tv_status check_table(int64_t rows, const char *key)
+{
+    if (rows != 1)
+        return TV_OK;
+    return TV_FAIL(TV_CONFIG, "%s is 1, but a choice needs 2 rows; take at least 2, or 0 for no table", key);
+}
+
+static tv_status check_codebook(const tv_config *c)
+{
+    TV_TRY(check_table(c->codebook.rows, "codebook.rows"));
+    TV_TRY(check_table(c->composite.rows, "composite.rows"));
+    if (c->composite.rows > 0 && c->codebook.rows == 0)
+        return TV_FAIL(TV_CONFIG,
+                       "composite.rows %" PRId64
+                       " needs the motifs of a codebook, but codebook.rows is 0; take both or "
+                       "neither",
+                       c->composite.rows);
+    return TV_OK;
+}
+
 tv_status tv_config_expert_ranks(const tv_config *config, int ranks, int *expert_ranks)
 {
     int64_t a = config->moe.experts, b = ranks, given = config->parallel.expert_ranks;
@@ -147,6 +167,7 @@ tv_status tv_config_check(const tv_config *config)
 {
     TV_TRY(check_model(&config->model));
     TV_TRY(check_moe(config));
+    TV_TRY(check_codebook(config));
     TV_TRY(check_batch(config));
     TV_TRY(check_update(&config->update));
     return check_data(config);

@@ -27,11 +27,15 @@ static const char *const exchanges[] = {"allreduce", "sharded", NULL};
 static const char *const rules[] = {"restart", "budget", "classic", NULL};
 static const char *const schedules[] = {"linear", "cosine", "constant", NULL};
 static const char *const backends[] = {"auto", "ref", "cpu", "cuda", NULL};
+static const char *const loss_groups[] = {"all", "part", NULL};
 static const char *const levels[] = {"1", "3", "7", "15", NULL};
 
 const tv_config_section tv_config_sections[] = {
     {"model", "Sizes and options of the model."},
     {"moe", "Mixture of experts in place of each block's ffn."},
+    {"codebook", "Ternary table of motifs behind the sequencer."},
+    {"composite", "Second table behind the blocks, for motifs in their context."},
+    {"loss", "Losses beside the next byte's."},
     {"parallel", "Which ranks hold what."},
     {"data", "The text that is learnt, as raw bytes."},
     {"train", "How much of it makes a step, and how many steps there are."},
@@ -67,8 +71,29 @@ const tv_config_field tv_config_fields[] = {
     {INT(moe, dense_dispatch_max_tokens, "128", 0, 131072,
          "up to so many tokens every expert runs on all of them; the bits are the same")},
 
+    {INT(codebook, rows, "0", 0, 1e9, "rows of the table; 0: none, and nothing below counts, nor composite and loss"),
+     BITS},
+    {INT(codebook, width, "64", 1, 64, "trits of a row"), BITS},
+    {INT(codebook, bucket_rows, "1024", 1, 1e9,
+         "rows of a bucket, about: there are floor(log2(rows / this)) bits of them"),
+     BITS},
+    {INT(codebook, exact_rows, "65536", 0, 1e9, "a table of at most so many rows is searched whole"), BITS},
+    {INT(codebook, probes, "8", 1, 64, "buckets that a query looks into"), BITS},
+    {FLOAT(codebook, beta, "0.25", 0, 1e6, "pull of a row to the queries that found it"), BITS},
+    {INT(codebook, usage_halving, "1000", 1, 1e9, "steps after which counts of use are halved"), BITS},
+    {INT(codebook, restart_every, "16", 0, 1e9,
+         "steps between restarts: one row without use in each bucket becomes a far query; 0: none"),
+     BITS},
+
+    {INT(composite, rows, "0", 0, 1e9, "rows of the table; 0: none; the rest is codebook's"), BITS},
+
+    {FLOAT(loss, commitment_weight, "0.25", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
+    {ENUM(loss, commitment_groups, "all", loss_groups, "what it moves: all, or the query's own layers"), BITS},
+
     {INT(parallel, expert_ranks, "0", 0, 4096,
          "ranks over which the experts are split; 0: the most that divide ranks and experts")},
+    {INT(parallel, table_ranks, "0", 0, 4096,
+         "ranks over which codebooks are split, the first ones; 0: all, or as many as there are buckets")},
 
     {LIST(data, train, train_count, "bible.txt", "files to learn, relative to the working directory")},
     {TEXT(data, valid, "", 0, "file to validate on; \"\": the last valid_bytes of train")},

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/attention.h"
+#include "model/codebook.h"
 #include "model/embed.h"
 #include "model/ffn.h"
 #include "model/head.h"
@@ -15,7 +16,7 @@
 static tv_status build_parts(tv_model *model)
 {
     const tv_config_model *config = &model->config.model;
-    int64_t capacity = 3 + 2 * config->blocks;
+    int64_t capacity = 5 + 2 * config->blocks;
     model->parts = calloc((size_t)capacity, sizeof *model->parts);
     if (model->parts == NULL) {
         return TV_FAIL(TV_MEMORY, "no memory for a list of %" PRId64 " parts", capacity);
@@ -27,11 +28,20 @@ static tv_status build_parts(tv_model *model)
         TV_TRY(tv_sequencer_create(&model->parts[model->part_count]));
         model->part_count++;
     }
+    tv_part *codebook = NULL;
+    if (model->config.codebook.rows > 0) {
+        TV_TRY(tv_codebook_create(&codebook));
+        model->parts[model->part_count++] = codebook;
+    }
     for (int64_t block = 0; block < config->blocks; block++) {
         TV_TRY(tv_attention_create(block, &model->parts[model->part_count]));
         model->part_count++;
         tv_part **feed_forward = &model->parts[model->part_count];
         TV_TRY(model->config.moe.experts > 0 ? tv_moe_create(block, feed_forward) : tv_ffn_create(block, feed_forward));
+        model->part_count++;
+    }
+    if (model->config.composite.rows > 0) {
+        TV_TRY(tv_composite_create(codebook, &model->parts[model->part_count]));
         model->part_count++;
     }
     TV_TRY(tv_head_create(&model->parts[model->part_count]));

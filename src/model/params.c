@@ -10,7 +10,7 @@ void tv_params_init(tv_params *params, int mantissa_bits)
 {
     memset(params, 0, sizeof *params);
     params->mantissa_bits = mantissa_bits;
-    params->ranks = params->expert_ranks = 1;
+    params->ranks = params->expert_ranks = params->table_ranks = 1;
 }
 
 void tv_params_free(tv_params *params)
@@ -39,10 +39,16 @@ static tv_status check_spec(const tv_params *params, const tv_tensor_spec *spec)
         return TV_FAIL(TV_INTERNAL, "tensor '%s' of %" PRId64 " rows is declared as a stack of %" PRId64 " matrices",
                        spec->name, spec->rows, spec->stack);
     }
+    int table = spec->placement == TV_PLACE_TABLE;
+    if (table && (spec->cols > TV_VQ_COLS_MAX || tv_scale_group(spec->scale_type) < spec->cols || spec->bits < 0 ||
+                  spec->bits > TV_VQ_BITS_MAX || spec->bits > spec->cols || spec->rows > INT32_MAX || stack != 1)) {
+        return TV_FAIL(TV_INTERNAL, "tensor '%s' of %" PRId64 " x %" PRId64 " is not declared as a table can be",
+                       spec->name, spec->rows, spec->cols);
+    }
     // A looked-up table is never an operand of a product, so its sums cannot overflow.
     int64_t longest = height > spec->cols ? height : spec->cols;
     int64_t limit = tv_reduced_length_max(params->mantissa_bits);
-    if (!spec->lookup && longest > limit) {
+    if (!spec->lookup && !table && longest > limit) {
         return TV_FAIL(TV_CONFIG,
                        "tensor '%s' is %" PRId64 " x %" PRId64
                        "; with model.scale_mantissa_bits %d int32 sums hold at most %" PRId64
@@ -99,8 +105,11 @@ tv_status tv_params_add(tv_params *params, const tv_tensor_spec *spec, int64_t *
     param->spec = *spec;
     param->id = id;
     param->group = tv_scale_group(spec->scale_type);
+    int table = spec->placement == TV_PLACE_TABLE;
     param->mantissa_bits = params->mantissa_bits;
-    int start = spec->ones ? 0 : tv_initial_exponent(spec->lookup || spec->unit_scale ? 1 : spec->cols, spec->residual);
+    int start = spec->ones
+                    ? 0
+                    : tv_initial_exponent(spec->lookup || spec->unit_scale || table ? 1 : spec->cols, spec->residual);
     tv_lattice_start(params->mantissa_bits, start, &param->base, &param->exponent);
     *index = params->count++;
     return TV_OK;
@@ -109,7 +118,7 @@ tv_status tv_params_add(tv_params *params, const tv_tensor_spec *spec, int64_t *
 tv_status tv_params_add_side(tv_params *params, const tv_side_spec *spec, int64_t *index)
 {
     if (spec->name[0] == '\0' || spec->part[0] == '\0' || spec->group[0] == '\0' || spec->rows < 1 || spec->cols < 1 ||
-        spec->dtype < 0 || spec->dtype >= TV_DTYPE_COUNT || spec->placement != TV_PLACE_REPLICATED) {
+        spec->dtype < 0 || spec->dtype >= TV_DTYPE_COUNT || spec->placement == TV_PLACE_EXPERT) {
         return TV_FAIL(TV_INTERNAL, "side state '%s/%s' of %" PRId64 " x %" PRId64 " is not declared as state can be",
                        spec->name, spec->part, spec->rows, spec->cols);
     }
@@ -127,10 +136,25 @@ tv_status tv_params_add_side(tv_params *params, const tv_side_spec *spec, int64_
     return TV_OK;
 }
 
+// Straight into packed form, with the patterns of the rows' buckets.
+static tv_status initialise_table(const tv_params *params, const tv_param *param, uint32_t seed, int threshold)
+{
+    tv_vq_init_args args = {.table = tv_param_table(param),
+                            .exponent = param->exponent,
+                            .threshold = threshold,
+                            .seed = seed,
+                            .tensor_id = param->id};
+    return params->backend->vq.init(&args, NULL);
+}
+
 tv_status tv_params_initialise(tv_params *params, uint32_t seed, int threshold)
 {
     for (int64_t i = 0; i < params->count; i++) {
         tv_param *param = &params->items[i];
+        if (param->spec.placement == TV_PLACE_TABLE) {
+            TV_TRY(initialise_table(params, param, seed, threshold));
+            continue;
+        }
         tv_init_args args = {.rows = param->held_rows,
                              .first_row = param->first_row,
                              .cols = param->spec.cols,
@@ -202,7 +226,7 @@ tv_status tv_params_decode(tv_params *params, int all, void *stream)
     decode_batch batch = {.count = 0};
     for (int64_t i = 0; i < params->count; i++) {
         tv_param *param = &params->items[i];
-        if (all || !param->spec.frozen) {
+        if (param->w8 != NULL && (all || !param->spec.frozen)) {
             TV_TRY(decode_param(params, param, &batch, stream));
         }
     }

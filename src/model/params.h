@@ -14,11 +14,12 @@
 #include "kernels/kernels.h"
 
 // Which ranks hold a tensor. A group is P consecutive ranks that hold every expert once; a rank's place is rank mod P,
-// and the R / P ranks of one place are replicas of each other. Places are shared out in units of whole matrices, so that
-// another placement may cut elsewhere (tables: at their buckets).
+// and the R / P ranks of one place are replicas of each other. Tables have one holder for each row and no replicas: place
+// p is rank p, and ranks beyond the places hold no row.
 typedef enum tv_placement {
     TV_PLACE_REPLICATED, // every rank
-    TV_PLACE_EXPERT      // a stack of matrices, consecutive blocks of them over the P = expert_ranks places
+    TV_PLACE_EXPERT,     // a stack of matrices, consecutive blocks of them over the P = expert_ranks places
+    TV_PLACE_TABLE       // a table of 2^bits buckets, consecutive blocks of them over the first table_ranks ranks
 } tv_placement;
 
 // How a part declares a ternary tensor W[rows, cols].
@@ -34,6 +35,9 @@ typedef struct tv_tensor_spec {
     int ones;       // starts at +1 with exponent 0 (norm weights)
     int frozen;     // takes no step: has no T_accum, E_accum, votes
     tv_placement placement;
+    // A table stays packed: it has neither w8 nor votes, and its part runs the ballot on the rows that were used. One
+    // exponent a row (T64, cols <= 64), the initial exponent of a lookup, patterns in the first `bits` trits.
+    int bits;
 } tv_tensor_spec;
 
 // One tensor of the table. Pointers are backend memory and point at the first row that this rank holds.
@@ -43,21 +47,22 @@ typedef struct tv_param {
     int group, base, mantissa_bits; // G, b, m
     int exponent;                   // initial E
     // Rows are numbered in the whole tensor. Replicated: first_row 0, held_rows = rows. Expert: the place's matrices.
+    // Table: the place's buckets.
     int64_t first_row, held_rows;
     uint8_t *T; // [padded rows, ceil(K/5)]; padded rows = R block for the all-gather of a replicated tensor, else held
     int8_t *E;  // [padded rows, ceil(K/G)]
     int8_t *T_accum,
         *E_accum; // own rows only (all held rows when exchange is allreduce); NULL when frozen or not training
     // Rows whose ballot this rank runs. Expert: the held rows, with either form of exchange, since the replicas sum their
-    // votes with an all-reduce and each moves all of them.
+    // votes with an all-reduce and each moves all of them. Table: the held rows.
     int64_t own_first, own_count;
     int64_t share_first, share_count; // rows that this rank writes into a checkpoint (its block of the split by ranks,
-                                      // expert: of the held rows by replicas)
+                                      // expert: of the held rows by replicas; table: the held rows)
     int64_t block;                    // rows of such a split; one more where 16-bit sharded votes need block K even
     // Decoded weights of the held matrices, each [N, K] in w8 and [K, N] in w8t, N = rows / stack; w8t only when
-    // training, not for lookup and ones.
+    // training, not for lookup and ones. NULL for tables.
     int8_t *w8, *w8t;
-    void *votes; // [padded rows, K] int8 or int16, even count; NULL when frozen or not training
+    void *votes; // [padded rows, K] int8 or int16, even count; NULL when frozen or not training, and for tables
 } tv_param;
 
 // Rows of one of the tensor's matrices, and how many matrices this rank holds.
@@ -85,7 +90,9 @@ typedef struct tv_side_spec {
     char name[64], part[24], group[24]; // owner's name, array name ("usage"), shard folder ("tables")
     tv_dtype dtype;
     int64_t rows, cols;
-    tv_placement placement; // TV_PLACE_REPLICATED: every rank makes the same changes to all rows
+    tv_placement
+        placement; // TV_PLACE_REPLICATED: every rank makes the same changes to all rows; TV_PLACE_TABLE: with the rows
+    int bits;      // of a table
 } tv_side_spec;
 
 typedef struct tv_side {
@@ -104,6 +111,7 @@ typedef struct tv_params {
     const tv_backend *backend;
     int rank, ranks, sharded, training, vote_bits;
     int expert_ranks; // P
+    int table_ranks;  // most places of a table
     void *state_slab, *decoded_slab, *vote_slab;
     size_t state_bytes, decoded_bytes, vote_bytes; // slab sizes of this rank
 } tv_params;
@@ -119,6 +127,12 @@ tv_status tv_params_add(tv_params *params, const tv_tensor_spec *spec, int64_t *
 // pair of name and part that is taken.
 tv_status tv_params_add_side(tv_params *params, const tv_side_spec *spec, int64_t *index);
 
+// Places over which a table is split, and the table as the codebook ops see it, with what this rank holds.
+int tv_param_places(const tv_params *params, int bits);
+tv_vq_table tv_param_table(const tv_param *param);
+// 1 when forward and backward exchange rows with other ranks, so that all must run equally many of them.
+int tv_params_in_lockstep(const tv_params *params);
+
 // Where this process stands and what it needs.
 typedef struct tv_params_layout_args {
     const tv_backend *backend; // NULL: measure only (slab sizes, no memory) for --dry-run and audit
@@ -127,9 +141,10 @@ typedef struct tv_params_layout_args {
     int training;     // 0: T and E only
     int vote_bits;    // 8 or 16
     int expert_ranks; // P; 0: 1
+    int table_ranks;  // ranks over which tables are split; 0: as many as there are, or buckets where those are fewer
 } tv_params_layout_args;
 // Fix owners and addresses; allocates the three slabs. Call once, after all parts have declared. TV_CONFIG: P does not
-// divide the ranks, or the matrices of an expert tensor.
+// divide the ranks, or the matrices of an expert tensor; more table ranks than ranks, or than a table has buckets.
 tv_status tv_params_layout(tv_params *params, const tv_params_layout_args *args);
 
 // Initial state of every tensor (numerics.md section 1), zeros in side state. threshold = H of step 0.

@@ -52,21 +52,64 @@ static tv_status place_expert(tv_param *param, const tv_params *params)
     return TV_OK;
 }
 
-static tv_status place_all(tv_params *params)
+int tv_param_places(const tv_params *params, int bits)
+{
+    int64_t buckets = (int64_t)1 << bits;
+    return buckets < params->table_ranks ? (int)buckets : params->table_ranks;
+}
+
+// The rows that place `params->rank` holds of a table; none beyond the places.
+static void cut_buckets(const tv_params *params, int64_t rows, int bits, int64_t *first, int64_t *count)
+{
+    int places = tv_param_places(params, bits), place = params->rank < places ? params->rank : places;
+    int next = place < places ? place + 1 : places;
+    *first = tv_vq_bucket_first(rows, bits, tv_vq_place_first(bits, places, place));
+    *count = tv_vq_bucket_first(rows, bits, tv_vq_place_first(bits, places, next)) - *first;
+}
+
+static tv_status place_table(tv_param *param, const tv_params *params, int given_ranks)
+{
+    const tv_tensor_spec *spec = &param->spec;
+    if (given_ranks > (int64_t)1 << spec->bits) {
+        return TV_FAIL(TV_CONFIG,
+                       "parallel.table_ranks %d is more than the %" PRId64
+                       " buckets of tensor '%s'; take at most as many, "
+                       "or 0",
+                       given_ranks, (int64_t)1 << spec->bits, spec->name);
+    }
+    cut_buckets(params, spec->rows, spec->bits, &param->first_row, &param->held_rows);
+    param->own_first = param->share_first = param->first_row;
+    param->own_count = param->share_count = param->block = param->held_rows;
+    return TV_OK;
+}
+
+static void place_side(tv_side *side, const tv_params *params)
+{
+    if (side->spec.placement == TV_PLACE_TABLE) {
+        cut_buckets(params, side->spec.rows, side->spec.bits, &side->first_row, &side->held_rows);
+        side->share_first = side->first_row;
+        side->share_count = side->held_rows;
+        return;
+    }
+    side->held_rows = side->spec.rows;
+    cut_rows(0, side->held_rows, tv_ceil_div(side->held_rows, params->ranks), params->rank, &side->share_first,
+             &side->share_count);
+}
+
+static tv_status place_all(tv_params *params, int given_table_ranks)
 {
     for (int64_t i = 0; i < params->count; i++) {
         tv_param *param = &params->items[i];
         if (param->spec.placement == TV_PLACE_EXPERT) {
             TV_TRY(place_expert(param, params));
+        } else if (param->spec.placement == TV_PLACE_TABLE) {
+            TV_TRY(place_table(param, params, given_table_ranks));
         } else {
             place_replicated(param, params);
         }
     }
     for (int64_t i = 0; i < params->side_count; i++) {
-        tv_side *side = &params->sides[i];
-        side->held_rows = side->spec.rows;
-        cut_rows(0, side->held_rows, tv_ceil_div(side->held_rows, params->ranks), params->rank, &side->share_first,
-                 &side->share_count);
+        place_side(&params->sides[i], params);
     }
     return TV_OK;
 }
@@ -74,13 +117,14 @@ static tv_status place_all(tv_params *params)
 static void carve_param(tv_param *param, const tv_params *params, slabs *s)
 {
     int64_t rows = param->held_rows, cols = param->spec.cols;
-    int64_t padded = param->spec.placement == TV_PLACE_EXPERT ? rows : params->ranks * param->block;
+    int table = param->spec.placement == TV_PLACE_TABLE;
+    int64_t padded = param->spec.placement == TV_PLACE_REPLICATED ? params->ranks * param->block : rows;
     int64_t groups = tv_row_groups(cols, param->group);
     param->T = tv_arena_take(&s->state, padded * tv_row_bytes(cols), 1);
     param->E = tv_arena_take(&s->state, padded * groups, 1);
-    param->w8 = tv_arena_take(&s->decoded, rows * cols, 1);
+    param->w8 = table ? NULL : tv_arena_take(&s->decoded, rows * cols, 1);
     param->w8t = NULL;
-    if (params->training && !param->spec.lookup && !param->spec.ones) {
+    if (params->training && !param->spec.lookup && !param->spec.ones && !table) {
         param->w8t = tv_arena_take(&s->decoded, rows * cols, 1);
     }
     param->T_accum = param->E_accum = NULL;
@@ -88,8 +132,8 @@ static void carve_param(tv_param *param, const tv_params *params, slabs *s)
     if (params->training && !param->spec.frozen) {
         param->T_accum = tv_arena_take(&s->state, param->own_count * cols, 1);
         param->E_accum = tv_arena_take(&s->state, param->own_count * groups, 1);
-        int64_t items = padded * cols;
-        param->votes = tv_arena_take(&s->votes, items + items % 2, (size_t)params->vote_bits / 8);
+        int64_t items = table ? 0 : padded * cols;
+        param->votes = table ? NULL : tv_arena_take(&s->votes, items + items % 2, (size_t)params->vote_bits / 8);
     }
 }
 
@@ -108,7 +152,7 @@ static void carve(tv_params *params, slabs *s)
 static tv_status check_layout(const tv_params *params, const tv_params_layout_args *args)
 {
     if (args->ranks < 1 || args->rank < 0 || args->rank >= args->ranks || args->expert_ranks < 0 ||
-        (args->vote_bits != 8 && args->vote_bits != 16)) {
+        args->table_ranks < 0 || (args->vote_bits != 8 && args->vote_bits != 16)) {
         return TV_FAIL(TV_INTERNAL, "layout for rank %d of %d with %d vote bits", args->rank, args->ranks,
                        args->vote_bits);
     }
@@ -121,6 +165,11 @@ static tv_status check_layout(const tv_params *params, const tv_params_layout_ar
             "parallel.expert_ranks %d does not divide the %d ranks; start a multiple of it, or take a divisor "
             "or 0",
             args->expert_ranks, args->ranks);
+    }
+    if (args->table_ranks > args->ranks) {
+        return TV_FAIL(TV_CONFIG,
+                       "parallel.table_ranks %d is more than the %d ranks; start more, or take at most as many, or 0",
+                       args->table_ranks, args->ranks);
     }
     return TV_OK;
 }
@@ -142,7 +191,8 @@ tv_status tv_params_layout(tv_params *params, const tv_params_layout_args *args)
     params->training = args->training;
     params->vote_bits = args->vote_bits;
     params->expert_ranks = args->expert_ranks > 0 ? args->expert_ranks : 1;
-    TV_TRY(place_all(params));
+    params->table_ranks = args->table_ranks > 0 ? args->table_ranks : args->ranks;
+    TV_TRY(place_all(params, args->table_ranks));
     tv_arena_init(&s.state, "the training state");
     tv_arena_init(&s.decoded, "the decoded weights");
     tv_arena_init(&s.votes, "the votes");
@@ -160,4 +210,28 @@ tv_status tv_params_layout(tv_params *params, const tv_params_layout_args *args)
     TV_TRY(tv_slab_bind(args->backend, &s.votes, &params->vote_slab));
     carve(params, &s);
     return check_slabs(&s);
+}
+
+tv_vq_table tv_param_table(const tv_param *param)
+{
+    return (tv_vq_table){.rows = param->spec.rows,
+                         .first_row = param->first_row,
+                         .held_rows = param->held_rows,
+                         .cols = param->spec.cols,
+                         .bits = param->spec.bits,
+                         .base = param->base,
+                         .mantissa_bits = param->mantissa_bits,
+                         .T = param->T,
+                         .E = param->E,
+                         .T_accum = param->T_accum,
+                         .E_accum = param->E_accum};
+}
+
+int tv_params_in_lockstep(const tv_params *params)
+{
+    int tables = 0;
+    for (int64_t i = 0; i < params->count; i++) {
+        tables |= params->items[i].spec.placement == TV_PLACE_TABLE;
+    }
+    return params->expert_ranks > 1 || (tables && params->ranks > 1);
 }

@@ -61,7 +61,8 @@ static piece *finish_piece(piece *p, int64_t cols, int64_t logical_cols, void *b
 static int list_tensor(const tv_params *params, const tv_param *param, int full, int load, piece pieces[PIECES_MAX])
 {
     int64_t cols = param->spec.cols, groups = tv_row_groups(cols, param->group);
-    int whole = param->held_rows == param->spec.rows;
+    int table = param->spec.placement == TV_PLACE_TABLE;
+    int whole = table ? params->ranks == 1 : param->held_rows == param->spec.rows;
     rows share = {param->share_first, param->share_count}, held = {param->first_row, param->held_rows},
          own = {param->own_first, param->own_count};
     piece *next = pieces;
@@ -73,7 +74,7 @@ static int list_tensor(const tv_params *params, const tv_param *param, int full,
     if (!full || !params->training || param->spec.frozen) {
         return 2;
     }
-    whole = param->spec.placement == TV_PLACE_EXPERT ? whole : !params->sharded;
+    whole = param->spec.placement == TV_PLACE_REPLICATED ? !params->sharded : whole;
     *next = tensor_piece(param, "T_accum", load ? own : share, whole);
     next = finish_piece(next, cols, cols, param->T_accum, param->own_first);
     *next = tensor_piece(param, "E_accum", load ? own : share, whole);
@@ -81,7 +82,7 @@ static int list_tensor(const tv_params *params, const tv_param *param, int full,
     return 4;
 }
 
-static int list_side(const tv_side *side, int load, piece pieces[PIECES_MAX])
+static int list_side(const tv_params *params, const tv_side *side, int load, piece pieces[PIECES_MAX])
 {
     const tv_side_spec *spec = &side->spec;
     pieces[0] = (piece){.array = {.name = spec->name,
@@ -91,7 +92,7 @@ static int list_side(const tv_side *side, int load, piece pieces[PIECES_MAX])
                                   .rows = spec->rows,
                                   .first_row = load ? side->first_row : side->share_first,
                                   .count = load ? side->held_rows : side->share_count,
-                                  .replicated = side->held_rows == spec->rows}};
+                                  .replicated = spec->placement == TV_PLACE_REPLICATED || params->ranks == 1}};
     finish_piece(&pieces[0], spec->cols, spec->cols, side->data, side->first_row);
     return 1;
 }
@@ -100,7 +101,7 @@ static int list_side(const tv_side *side, int load, piece pieces[PIECES_MAX])
 static int list_pieces(const tv_params *params, int64_t i, int full, int load, piece pieces[PIECES_MAX])
 {
     return i < params->count ? list_tensor(params, &params->items[i], full, load, pieces)
-                             : list_side(&params->sides[i - params->count], load, pieces);
+                             : list_side(params, &params->sides[i - params->count], load, pieces);
 }
 
 static int64_t entries(const tv_params *params) { return params->count + params->side_count; }

@@ -14,6 +14,17 @@
 #include "kernels/kernels.h"
 #include "model/params.h"
 
+// A step's update rule, for parts that run ballots of their own: what tv_ballot_args and tv_ballot_e_args take.
+typedef struct tv_step_rule {
+    tv_rule rule;
+    tv_combine combine;
+    int units, quorum, threshold;
+    uint32_t eta_q;
+    int classic_step, theta_min;
+    uint32_t eta_e_q;
+    int exponent_threshold;
+} tv_step_rule;
+
 // What every part needs to plan and run.
 typedef struct tv_unit {
     const tv_backend *backend;
@@ -33,6 +44,7 @@ typedef struct tv_unit {
     // Ranks; NULL: this one alone. All ranks of `experts`, the P ranks that hold every expert once (NULL too when P = 1:
     // params->expert_ranks), run forward and backward equally often, with units of any size, 0 tokens included.
     struct tv_comm *comm, *experts;
+    const tv_step_rule *rule; // after_step only
     // Told after each part's backward, the last part's first: the unit's votes on the table's tensors from `first` on are
     // queued. NULL when nobody asks.
     tv_status (*voted)(void *listener, int64_t first);

@@ -171,7 +171,8 @@ int64_t tv_ballot_vote_bytes(const tv_params *params)
         return 0;
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *p = &params->items[i];
-        if (p->spec.frozen || (lane_of(p) == TV_LANE_EXPERT && params->ranks == params->expert_ranks))
+        if (p->spec.frozen || p->spec.placement == TV_PLACE_TABLE ||
+            (lane_of(p) == TV_LANE_EXPERT && params->ranks == params->expert_ranks))
             continue;
         items += params->sharded && lane_of(p) == TV_LANE_DENSE ? params->ranks * p->block * p->spec.cols
                                                                 : sum_items(params, p);
@@ -186,10 +187,24 @@ int64_t tv_ballot_state_bytes(const tv_params *params)
         return 0;
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *p = &params->items[i];
-        if (!p->spec.frozen && lane_of(p) == TV_LANE_DENSE)
+        if (!p->spec.frozen && p->spec.placement == TV_PLACE_REPLICATED)
             bytes += params->ranks * p->block * (tv_row_bytes(p->spec.cols) + tv_row_groups(p->spec.cols, p->group));
     }
     return bytes;
+}
+
+tv_step_rule tv_ballot_rule(const tv_config *config, int64_t step, double loss)
+{
+    return (tv_step_rule){.rule = (tv_rule)config->update.rule,
+                          .combine = (tv_combine)config->vote.combine,
+                          .units = (int)config->train.units,
+                          .quorum = (int)config->vote.quorum,
+                          .threshold = tv_schedule_threshold(config, step),
+                          .eta_q = tv_schedule_eta_q(config, step),
+                          .classic_step = tv_schedule_classic_step(loss),
+                          .theta_min = (int)config->update.theta_min,
+                          .eta_e_q = tv_schedule_exponent_q(config, step),
+                          .exponent_threshold = (int)config->update.exponent_threshold};
 }
 
 // Votes of the own rows.

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "comm/vote_exchange.h"
 #include "model/params.h"
+#include "model/part.h"
 #include "train/places.h"
 
 // What a ballot did, over all tensors and all ranks.
@@ -58,6 +59,9 @@ tv_status tv_ballot_exchange_finish(tv_ballot_box *box);
 tv_status tv_ballot_run(tv_ballot_box *box, int64_t step, double loss, tv_ballot_report *report);
 // Collective. With sharded exchange: every rank gets the new packed trits and exponents of all rows. Otherwise nothing.
 tv_status tv_ballot_share(tv_ballot_box *box);
+
+// Local. The step's rule, for parts that run ballots of their own.
+tv_step_rule tv_ballot_rule(const tv_config *config, int64_t step, double loss);
 
 // Bytes that tv_ballot_exchange and tv_ballot_share hand to collectives, by formula (docs/distribution.md).
 int64_t tv_ballot_vote_bytes(const tv_params *params);

@@ -44,7 +44,7 @@ static tv_status run_batch(const tv_eval_args *args, int64_t count, float *out)
     tv_status st = tv_model_forward(args->model, &unit);
     if (st == TV_OK && count > 0)
         st = args->backend->copy(out, args->model->window_loss, (size_t)count * sizeof(float), TV_COPY_TO_HOST, NULL);
-    if (st != TV_OK && args->model->params.expert_ranks > 1)
+    if (st != TV_OK && tv_params_in_lockstep(&args->model->params))
         tv_comm_abandon(args->places->comm);
     return st;
 }

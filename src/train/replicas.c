@@ -60,10 +60,13 @@ static tv_status hash_state(tv_trainer *trainer, hash_list *everywhere, hash_lis
     TV_TRY(open_list(experts, params->count));
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *p = &params->items[i];
+        if (p->spec.placement == TV_PLACE_TABLE)
+            continue; // its rows are on one rank each
         TV_TRY(hash_tensor(trainer, p, p->spec.placement == TV_PLACE_EXPERT ? experts : everywhere));
     }
     for (int64_t i = 0; i < params->side_count; i++)
-        TV_TRY(hash_side(trainer, &params->sides[i], everywhere));
+        if (params->sides[i].spec.placement == TV_PLACE_REPLICATED)
+            TV_TRY(hash_side(trainer, &params->sides[i], everywhere));
     return TV_OK;
 }
 

@@ -52,9 +52,9 @@ static tv_status read_unit_loss(tv_trainer *trainer, int64_t unit)
     return TV_OK;
 }
 
-// With experts split over ranks, every forward and backward of a group's ranks meets the others': one that failed between
+// With experts split over ranks, or codebooks, every forward and backward of a group's ranks meets the others': one that failed between
 // them goes on with units of no tokens until the guard.
-static int in_lockstep(const tv_trainer *trainer) { return trainer->model.params.expert_ranks > 1; }
+static int in_lockstep(const tv_trainer *trainer) { return tv_params_in_lockstep(&trainer->model.params); }
 
 // The verdict of a forward or backward becomes this rank's. In lockstep a rank that failed inside has lost its place among
 // the exchanges, and can only leave.
@@ -220,9 +220,11 @@ static tv_status gather_loss(tv_trainer *trainer, tv_status mine, double *loss)
 }
 
 // What parts do once a step: a unit of no tokens says which.
-static tv_status tell_parts(tv_trainer *trainer)
+static tv_status tell_parts(tv_trainer *trainer, double loss)
 {
     tv_unit work = describe_unit(trainer, trainer->first_unit);
+    const tv_step_rule rule = tv_ballot_rule(&trainer->config, trainer->step, loss);
+    work.rule = &rule;
     return tv_model_after_step(&trainer->model, &work);
 }
 
@@ -243,7 +245,7 @@ static tv_status apply_votes(tv_trainer *trainer, tv_step_report *report, double
     tv_range_push(backend, "decode");
     st = tv_params_decode(&trainer->model.params, 0, NULL);
     if (st == TV_OK)
-        st = tell_parts(trainer);
+        st = tell_parts(trainer, report->loss);
     if (st == TV_OK)
         st = backend->sync(NULL);
     tv_range_pop(backend);

@@ -112,6 +112,7 @@ static tv_status open_model(tv_trainer *trainer, int expert_ranks)
         .training = 1,
         .vote_bits = limit <= 127 ? 8 : 16,
         .expert_ranks = expert_ranks,
+        .table_ranks = (int)config->parallel.table_ranks,
     };
     TV_TRY(tv_model_create(&trainer->model, config));
     TV_TRY(tv_model_plan(&trainer->model, &layout, config->train.unit_windows * config->model.context));
@@ -125,8 +126,9 @@ static tv_status open_model(tv_trainer *trainer, int expert_ranks)
 static tv_hash128 hash_for_guard(const tv_trainer *trainer, int expert_ranks)
 {
     const tv_config_vote *vote = &trainer->config.vote;
-    const uint64_t all[5] = {trainer->config_hash.low, trainer->config_hash.high, (uint64_t)vote->exchange,
-                             (uint64_t)vote->bucket_bytes, (uint64_t)expert_ranks};
+    const uint64_t all[6] = {trainer->config_hash.low, trainer->config_hash.high,
+                             (uint64_t)vote->exchange, (uint64_t)vote->bucket_bytes,
+                             (uint64_t)expert_ranks,   (uint64_t)trainer->config.parallel.table_ranks};
     return tv_hash_bytes(all, sizeof all);
 }
 

@@ -1,4 +1,4 @@
-// base/config.h: defaults, the written text, the hash, the help.
+// base/config.h: defaults, the written text, the help.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,8 +34,23 @@ static const char default_text[] = "model:\n"
                                    "  wire_digits: 3\n"
                                    "  balance: true\n"
                                    "  dense_dispatch_max_tokens: 128\n"
+                                   "codebook:\n"
+                                   "  rows: 0\n"
+                                   "  width: 64\n"
+                                   "  bucket_rows: 1024\n"
+                                   "  exact_rows: 65536\n"
+                                   "  probes: 8\n"
+                                   "  beta: 0.25\n"
+                                   "  usage_halving: 1000\n"
+                                   "  restart_every: 16\n"
+                                   "composite:\n"
+                                   "  rows: 0\n"
+                                   "loss:\n"
+                                   "  commitment_weight: 0.25\n"
+                                   "  commitment_groups: all\n"
                                    "parallel:\n"
                                    "  expert_ranks: 0\n"
+                                   "  table_ranks: 0\n"
                                    "data:\n"
                                    "  train: [\"bible.txt\"]\n"
                                    "  valid: \"\"\n"
@@ -81,22 +96,6 @@ static const char default_text[] = "model:\n"
                                    "  log_every: 1\n"
                                    "  log_parts: false\n";
 
-// What tv_config_hash hashes for the defaults: the keys that define the bits, and no others. With experts the keys of moe
-// stand between those of model and data.
-#define MODEL_BITS                                                                                                     \
-    "model.width=128\nmodel.blocks=4\nmodel.heads=2\nmodel.context=128\nmodel.ffn=384\nmodel.latent_kv=0\n"            \
-    "model.sequencer=true\nmodel.scale_type=T32\nmodel.scale_mantissa_bits=0\nmodel.head_exponent=0\n"                 \
-    "model.rope_base=10000\n"
-#define OTHER_BITS                                                                                                     \
-    "data.valid_bytes=200000\ntrain.steps=400\ntrain.units=2\ntrain.unit_windows=32\n"                                 \
-    "train.seed=1\nvote.dead_zone=0.5\nvote.levels=1\nvote.combine=majority\nvote.quorum=1\nupdate.rule=restart\n"     \
-    "update.threshold=64\nupdate.step=8\nupdate.schedule=linear\nupdate.warmup=50\nupdate.final=0.02\n"                \
-    "update.exponent_step=0.02\nupdate.exponent_threshold=8\nupdate.threshold_warmup=0\nupdate.flip_cap=0\n"           \
-    "update.rho_first=0.01\nupdate.rho_last=0.0005\nupdate.theta_min=1\n"
-static const char default_bits[] = MODEL_BITS OTHER_BITS;
-static const char bits_of_4_experts[] = MODEL_BITS
-    "moe.experts=4\nmoe.top_k=2\nmoe.width=0\nmoe.shared=0\nmoe.wire_digits=3\nmoe.balance=true\n" OTHER_BITS;
-
 static void set(tv_config *config, const char *assignment)
 {
     if (tv_config_set(config, assignment) != TV_OK)
@@ -108,13 +107,6 @@ static char *text_of(const tv_config *config)
     char *text = NULL;
     assert_int_equal(tv_config_text(config, &text), TV_OK);
     return text;
-}
-
-static tv_hash128 hash_of(const tv_config *config)
-{
-    tv_hash128 hash;
-    assert_int_equal(tv_config_hash(config, &hash), TV_OK);
-    return hash;
 }
 
 static void read_back(tv_config *config, const char *text)
@@ -297,122 +289,6 @@ static void test_text_reads_back(void **state)
     tv_config_free(&c);
 }
 
-static void test_hash_of_defaults(void **state)
-{
-    tv_config c;
-    (void)state;
-    assert_int_equal(tv_config_init(&c), TV_OK);
-    assert_true(tv_hash_equal(hash_of(&c), tv_hash_bytes(default_bits, sizeof default_bits - 1)));
-    set(&c, "moe.top_k=1"); // of no account without experts
-    assert_true(tv_hash_equal(hash_of(&c), tv_hash_bytes(default_bits, sizeof default_bits - 1)));
-    set(&c, "moe.top_k=2");
-    set(&c, "moe.experts=4");
-    assert_true(tv_hash_equal(hash_of(&c), tv_hash_bytes(bits_of_4_experts, sizeof bits_of_4_experts - 1)));
-    tv_config_free(&c);
-}
-
-// One other value for every key; the hash changes for those of bits_of_4_experts only.
-static void test_hash_by_key(void **state)
-{
-    static const char *const changes[] = {
-        "model.width=130",
-        "model.blocks=5",
-        "model.heads=4",
-        "model.context=64",
-        "model.ffn=385",
-        "model.latent_kv=8",
-        "model.sequencer=false",
-        "model.scale_type=T8",
-        "model.scale_mantissa_bits=1",
-        "model.head_exponent=-1",
-        "model.rope_base=5000",
-        "moe.experts=5",
-        "moe.top_k=1",
-        "moe.width=7",
-        "moe.shared=7",
-        "moe.wire_digits=5",
-        "moe.balance=false",
-        "moe.dense_dispatch_max_tokens=7",
-        "parallel.expert_ranks=2",
-        "data.train=[other.txt]",
-        "data.valid=\"\"",
-        "data.valid_bytes=200001",
-        "train.steps=401",
-        "train.units=3",
-        "train.unit_windows=33",
-        "train.seed=2",
-        "train.eval_every=7",
-        "train.eval_windows=7",
-        "train.stop_at=7",
-        "vote.dead_zone=0.25",
-        "vote.levels=3",
-        "vote.combine=mean",
-        "vote.quorum=2",
-        "vote.exchange=sharded",
-        "vote.bucket_bytes=7",
-        "update.rule=budget",
-        "update.threshold=65",
-        "update.step=8.5",
-        "update.schedule=cosine",
-        "update.warmup=51",
-        "update.final=0.03",
-        "update.exponent_step=0.03",
-        "update.exponent_threshold=9",
-        "update.threshold_warmup=1",
-        "update.flip_cap=0.5",
-        "update.rho_first=0.02",
-        "update.rho_last=0.0006",
-        "update.theta_min=2",
-        "checkpoint.every=7",
-        "checkpoint.keep=7",
-        "guard.hash_every=7",
-        "run.dir=elsewhere",
-        "run.backend=ref",
-        "run.threads=7",
-        "run.log_every=7",
-        "run.log_parts=true",
-    };
-    tv_config c;
-    (void)state;
-    assert_int_equal(sizeof changes / sizeof *changes, tv_config_field_count);
-    assert_int_equal(tv_config_init(&c), TV_OK);
-    set(&c, "moe.experts=4");
-    tv_hash128 before = hash_of(&c);
-    tv_config_free(&c);
-    for (int64_t i = 0; i < tv_config_field_count; i++) {
-        char line[64];
-        int length = (int)strcspn(changes[i], "=") + 1;
-        snprintf(line, sizeof line, "\n%.*s", length, changes[i]);
-        int counts =
-            strncmp(bits_of_4_experts, changes[i], (size_t)length) == 0 || strstr(bits_of_4_experts, line) != NULL;
-        assert_int_equal(tv_config_init(&c), TV_OK);
-        set(&c, "moe.experts=4");
-        set(&c, changes[i]);
-        if (tv_hash_equal(before, hash_of(&c)) == counts)
-            fail_msg("%s %s the hash", changes[i], counts ? "does not change" : "changes");
-        tv_config_free(&c);
-    }
-}
-
-// A file to validate on frees the held-out bytes for training, so it changes the bits; which file does not.
-static void test_hash_of_hold_out(void **state)
-{
-    tv_config c;
-    (void)state;
-    assert_int_equal(tv_config_init(&c), TV_OK);
-    tv_hash128 tail = hash_of(&c);
-    set(&c, "data.valid=a.txt");
-    tv_hash128 file = hash_of(&c);
-    assert_false(tv_hash_equal(tail, file));
-    set(&c, "data.valid=b.txt");
-    set(&c, "data.valid_bytes=17");
-    assert_true(tv_hash_equal(file, hash_of(&c)));
-    set(&c, "data.valid=");
-    set(&c, "data.valid_bytes=0");
-    assert_true(tv_hash_equal(file, hash_of(&c)));
-    tv_config_free(&c);
-}
-
 static void test_difference(void **state)
 {
     char out[256], small[16];
@@ -467,15 +343,9 @@ static void test_help_names_every_key(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_enums),
-        cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_text_reads_back),
-        cmocka_unit_test(test_hash_of_defaults),
-        cmocka_unit_test(test_hash_by_key),
-        cmocka_unit_test(test_hash_of_hold_out),
-        cmocka_unit_test(test_difference),
-        cmocka_unit_test(test_help_names_every_key),
+        cmocka_unit_test(test_defaults),   cmocka_unit_test(test_enums),
+        cmocka_unit_test(test_numbers),    cmocka_unit_test(test_text_reads_back),
+        cmocka_unit_test(test_difference), cmocka_unit_test(test_help_names_every_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,6 +41,10 @@ static void test_rules_between_keys(void **state)
          "2 x moe.width = 140912 is a sum too long for int32 with model.scale_mantissa_bits 3, at most 140911; take a "
          "smaller moe.width"},
         {{"moe.experts=16", "moe.shared=70456", "model.scale_mantissa_bits=3"}, "2 x moe.shared = 140912 is a sum"},
+        {{"codebook.rows=2", "composite.rows=2"}, NULL},
+        {{"codebook.rows=1"}, "codebook.rows is 1, but a choice needs 2 rows; take at least 2, or 0 for no table"},
+        {{"codebook.rows=2", "composite.rows=1"}, "composite.rows is 1, but a choice needs 2 rows"},
+        {{"composite.rows=2"}, "composite.rows 2 needs the motifs of a codebook, but codebook.rows is 0"},
         {{"train.unit_windows=1024"}, NULL},
         {{"train.unit_windows=1025"},
          "train.unit_windows 1025 x model.context 128 = 131200 tokens a unit, more than 131072; take "

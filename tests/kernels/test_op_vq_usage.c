@@ -62,7 +62,7 @@ static far_case random_far(op_random *random)
         c.unit[t] = (int32_t)(t * 3 / c.tokens) + 4;
     }
     for (int64_t b = 0; b < c.buckets; b++)
-        c.far[b].unit = -1;
+        c.far[b].found = 0;
     return c;
 }
 
@@ -130,7 +130,8 @@ static void check_farthest(const op_backend *on)
             for (int64_t t = 0; t < c.tokens; t++)
                 if (c.bucket[t] == b && (best < 0 || distance_of(&c, t) > distance_of(&c, best)))
                     best = t;
-            assert_int_equal(c.far[b].unit, best < 0 ? -1 : c.unit[best]);
+            assert_int_equal(c.far[b].found, best >= 0);
+            assert_int_equal(c.far[b].unit, best < 0 ? 0 : c.unit[best]);
             if (best < 0)
                 continue;
             assert_true((double)c.far[b].distance == distance_of(&c, best));
@@ -150,7 +151,7 @@ static void check_farthest(const op_backend *on)
             c.unit[t] -= 6;
         run_farthest(on, &c);
         for (int64_t b = 0; b < c.buckets; b++)
-            assert_int_equal(c.far[b].unit, once[b].unit < 0 ? -1 : once[b].unit - 3);
+            assert_int_equal(c.far[b].unit, once[b].found ? once[b].unit - 3 : 0);
     }
 }
 
@@ -187,7 +188,7 @@ static void check_restart(const op_backend *on)
         int64_t last = -1;
         for (int64_t r = 0; r < book->table.rows; r++) {
             int64_t b = tv_vq_bucket_of(book->table.rows, book->table.bits, r);
-            int starts = c.far[b].unit >= 0 && before.usage[r] == 0 && last != b;
+            int starts = c.far[b].found && before.usage[r] == 0 && last != b;
             int8_t trits[TV_VQ_COLS_MAX];
             tv_unpack_row(book->table.T + r * packed, cols, trits);
             for (int64_t d = 0; starts && d < cols; d++) {

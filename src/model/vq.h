@@ -1,0 +1,115 @@
+// A codebook: a sharded ternary table, the search for the row nearest to a query, and sparse votes. The parts `codebook` and
+// `composite` are made of one each.
+//
+// A query z becomes q of five digits with a scale, here too when nothing travels. It goes once to each place that holds one of its
+// buckets and comes back as a row, so a unit's rows do not depend on who holds what. A unit's vote on a row goes once to the row's
+// owner, who moves the rows of the step after the other tensors' ballot (kernels/ops_vq.h).
+#ifndef TV_MODEL_VQ_H
+#define TV_MODEL_VQ_H
+
+#include <stdint.h>
+
+#include "model/part.h"
+#include "model/pool.h"
+
+// Queries as their owner sees them, and what it finds: of all units that came here at once.
+typedef struct tv_vq_found {
+    int64_t count;
+    int8_t *q;            // [count, d]
+    float *scale;         // [count]
+    int32_t *unit;        // [count] of the step; for restarts
+    int32_t *bucket;      // [count, probes]
+    int32_t *item;        // [count probes]
+    int32_t *start;       // [own buckets + 1]
+    int32_t *row, *score; // [count, probes]
+    int32_t *best_row, *best_score;
+    uint8_t *answers; // [count, tv_vq_answer_bytes]
+} tv_vq_found;
+
+// The votes that came here since the step began. Backend memory that grows.
+typedef struct tv_vq_ballots {
+    uint8_t *bytes; // [capacity, tv_vq_vote_bytes]
+    int32_t *row;   // [capacity]
+    int64_t count, capacity;
+} tv_vq_ballots;
+
+// Numbers of a step in backend memory: of the ballot, restarts, usage, and one int32 of distinct rows.
+enum { TV_VQ_BALLOT = 0, TV_VQ_RESTARTS = 3, TV_VQ_USAGE = 4, TV_VQ_DISTINCT = 21, TV_VQ_COUNTS };
+
+// What a step did, all ranks.
+typedef struct tv_vq_report {
+    int64_t touched, flips, moves, restarts, sent_queries, sent_votes, wire_bytes; // sent: to other ranks
+    double commitment;                                                             // mean of |z - row|^2 / d
+    double rows_used, entropy; // share of the rows, bits: of the last count of usage
+} tv_vq_report;
+
+typedef struct tv_vq {
+    // of the config
+    int64_t rows, cols; // cols: d
+    int bits, probes;
+    float beta, weight;
+    int64_t usage_halving, restart_every, units_a_rank, tokens; // tokens: of a unit, at most
+    int64_t table, usage;                                       // tensor, side state
+    // of the layout
+    int ranks, rank, places;
+    int64_t first_bucket, buckets; // held here
+    // of the unit, from forward to backward
+    int8_t *q, *w8;   // [M, d] query, row
+    float *scale;     // [M] of q
+    float *row_scale; // [M] of w8
+    int32_t *row;     // [M]
+    // scratch
+    int32_t *bucket, *item, *index; // [M, probes], [M places], [M, places]: where queries go
+    int64_t *place_counts;          // [places] how many
+    int32_t *from, *answer_row, *answer_score;
+    float *row_grad, *distance, *window_distance; // [M, d], [M], [windows]
+    int8_t *gt;                                   // [d, M]
+    int32_t *sumsq, *order, *distinct, *start;
+    uint8_t *votes; // [M, tv_vq_vote_bytes]
+    tv_vq_found found;
+    // of the step
+    tv_vq_ballots ballots;
+    tv_vq_far *far;          // [buckets]
+    int64_t *counts;         // [TV_VQ_COUNTS]
+    double *unit_commitment; // [units of the step] host
+    tv_vq_report report;
+    // rows that travel
+    tv_pool pool, step_pool;
+    uint8_t *out, *in; // of the pool
+    int64_t *host, *sent, *received, *sent_bytes, *received_bytes, *messages;
+    int32_t *expected_units;
+    int32_t *host_rows;   // [M]
+    float *host_distance; // [windows]
+} tv_vq;
+
+// Declare table and usage of `part` with `rows` rows, by the config's section codebook.
+tv_status tv_vq_declare(tv_vq *vq, const tv_part *part, tv_params *params, const tv_config *config, int64_t rows);
+tv_status tv_vq_plan(tv_vq *vq, tv_plan *plan);
+void tv_vq_free(tv_vq *vq);
+
+// Rows for the unit's queries z [M, d]: w8, row_scale (an operand of the next layer) and row. Collective over unit->comm.
+tv_status tv_vq_forward(tv_vq *vq, tv_unit *unit, const float *z, const char *layer);
+// g [M, d] is the rows' gradient: sends the unit's votes to the rows' owners. z_grad [M, d] gets that of z (straight through, and the
+// commitment's); it may be g. Collective over unit->comm.
+tv_status tv_vq_backward(tv_vq *vq, tv_unit *unit, const float *g, float *z_grad, const char *layer);
+tv_status tv_vq_before_step(tv_vq *vq, tv_unit *unit);
+// Ballot of the rows that were used, usage, restarts. Collective over unit->comm.
+tv_status tv_vq_after_step(tv_vq *vq, tv_unit *unit);
+void tv_vq_tell(const tv_vq *vq, tv_figures *figures);
+
+// ---- pieces of the above ---------------------------------------------------------------------------------------------------
+
+// The buffers of `count` queries, from an arena that may be unbound.
+void tv_vq_take_found(const tv_vq *vq, tv_vq_found *found, tv_arena *arena, int64_t count);
+// found->q, scale (and unit, when far is wanted) -> answers, with this rank's rows.
+tv_status tv_vq_find(tv_vq *vq, tv_unit *unit, tv_vq_found *found, int want_far);
+// Says how many rows go to each place (sent), learns how many come (received), and proves that all ranks are at the same unit.
+tv_status tv_vq_exchange_counts(tv_vq *vq, tv_unit *unit, const char *layer);
+// out -> in, rows of `row_bytes`; back: as many as came go back.
+tv_status tv_vq_travel(tv_vq *vq, tv_unit *unit, int64_t row_bytes, int back);
+// Rows in all.
+int64_t tv_vq_total(const int64_t *counts, int ranks);
+// 1 when far queries of this step are collected for restarts.
+int tv_vq_restarts_in(const tv_vq *vq, int64_t step);
+
+#endif
