@@ -50,15 +50,18 @@ static const char *describe_cpu(void) { return description; }
     .free = free_ref, .copy = copy_ref, .zero = zero_ref, .sync = sync_ref, .pack = pack_ref, .init = init_ref,        \
     .validate = validate_ref, .row_hash = row_hash_ref, .digits_pack = digits_pack_ref,                                \
     .digits_unpack = digits_unpack_ref, .moe_route = moe_route_ref, .moe_route_backward = moe_route_backward_ref,      \
-    .moe_plan = moe_plan_ref, .vq = TV_VQ_OPS_REF
+    .moe_plan = moe_plan_ref
 
 #define USE_BASE(op, args_type) .op = op##_ref,
 #define USE_AVX2(op, args_type) .op = op##_avx2,
 #define USE_AVX512(op, args_type) .op = op##_avx512,
 
-static const tv_backend table_base = {HOST_AND_REF, .open = open_base, TV_CPU_OPS(USE_BASE)};
-static const tv_backend table_avx2 = {HOST_AND_REF, .open = open_avx2, TV_CPU_OPS(USE_AVX2)};
-static const tv_backend table_avx512 = {HOST_AND_REF, .open = open_avx512, TV_CPU_OPS(USE_AVX512)};
+static const tv_backend table_base = {HOST_AND_REF, .open = open_base,
+                                      TV_CPU_OPS(USE_BASE).vq = TV_VQ_OPS_WITH(vq_init_ref, vq_search_ref)};
+static const tv_backend table_avx2 = {HOST_AND_REF, .open = open_avx2,
+                                      TV_CPU_OPS(USE_AVX2).vq = TV_VQ_OPS_WITH(vq_init_avx2, vq_search_avx2)};
+static const tv_backend table_avx512 = {HOST_AND_REF, .open = open_avx512,
+                                        TV_CPU_OPS(USE_AVX512).vq = TV_VQ_OPS_WITH(vq_init_avx512, vq_search_avx512)};
 
 // Each level contains the lower ones, so a machine has all tables up to its best.
 static tv_cpu_isa best_isa(void)

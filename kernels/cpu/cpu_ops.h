@@ -56,6 +56,8 @@
     tv_status op##_avx512(const args_type *, void *stream);                                                            \
     tv_status op##_avx2(const args_type *, void *stream);
 TV_CPU_OPS(TV_CPU_DECLARE)
+TV_CPU_DECLARE(vq_init, tv_vq_init_args) // of tv_backend.vq
+TV_CPU_DECLARE(vq_search, tv_vq_search_args)
 #undef TV_CPU_DECLARE
 
 #endif

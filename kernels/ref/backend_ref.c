@@ -138,7 +138,7 @@ const tv_backend *tv_backend_ref(void)
         .moe_activate_backward = moe_activate_backward_ref,
         .moe_combine = moe_combine_ref,
         .moe_combine_backward = moe_combine_backward_ref,
-        .vq = TV_VQ_OPS_REF,
+        .vq = TV_VQ_OPS_WITH(vq_init_ref, vq_search_ref),
     };
     return &table;
 }

@@ -89,14 +89,13 @@ tv_status vq_farthest_ref(const tv_vq_farthest_args *a, void *stream);
 tv_status vq_restart_ref(const tv_vq_restart_args *a, void *stream);
 tv_status vq_usage_ref(const tv_vq_usage_args *a, void *stream);
 
-// The codebook ops of the backends ref and cpu.
-#define TV_VQ_OPS_REF                                                                                                  \
+// The codebook ops of ref, with a backend's own versions of two of them.
+#define TV_VQ_OPS_WITH(init_, search_)                                                                                 \
     {                                                                                                                  \
-        .init = vq_init_ref, .probes = vq_probes_ref, .send = vq_send_ref, .plan = vq_plan_ref,                        \
-        .search = vq_search_ref, .best = vq_best_ref, .answer = vq_answer_ref, .answer_unpack = vq_answer_unpack_ref,  \
-        .rows = vq_rows_ref, .gradient = vq_gradient_ref, .group = vq_group_ref, .votes = vq_votes_ref,                \
-        .votes_rows = vq_votes_rows_ref, .ballot = vq_ballot_ref, .farthest = vq_farthest_ref,                         \
-        .restart = vq_restart_ref, .usage = vq_usage_ref                                                               \
+        .init = init_, .probes = vq_probes_ref, .send = vq_send_ref, .plan = vq_plan_ref, .search = search_,           \
+        .best = vq_best_ref, .answer = vq_answer_ref, .answer_unpack = vq_answer_unpack_ref, .rows = vq_rows_ref,      \
+        .gradient = vq_gradient_ref, .group = vq_group_ref, .votes = vq_votes_ref, .votes_rows = vq_votes_rows_ref,    \
+        .ballot = vq_ballot_ref, .farthest = vq_farthest_ref, .restart = vq_restart_ref, .usage = vq_usage_ref         \
     }
 
 #endif

@@ -17,9 +17,9 @@ typedef struct search_case {
     int64_t *counts, first_bucket, buckets;
 } search_case;
 
-static search_case random_search(op_random *random)
+static search_case random_search(op_random *random, int most_rows, int most_tokens)
 {
-    search_case c = {.codebook = vq_random_case(random), .tokens = op_int(random, 0, 20)};
+    search_case c = {.codebook = vq_random_case(random, most_rows), .tokens = op_int(random, 0, most_tokens)};
     const tv_vq_table *t = &c.codebook.table;
     int all = 1 << t->bits, flat = op_int(random, 0, 1); // flat: many ties
     c.probes = op_int(random, 1, all < TV_VQ_PROBES_MAX ? all : TV_VQ_PROBES_MAX);
@@ -132,7 +132,7 @@ static void check_probes(const op_backend *on)
 {
     op_random random = {401, 0};
     for (int i = 0; i < 60; i++) {
-        search_case c = random_search(&random);
+        search_case c = random_search(&random, 300, 20);
         int32_t all = 1 << c.codebook.table.bits;
         run_probes(on, &c);
         for (int64_t t = 0; t < c.tokens; t++) {
@@ -167,7 +167,7 @@ static void check_send(const op_backend *on)
 {
     op_random random = {402, 0};
     for (int i = 0; i < 60; i++) {
-        search_case c = random_search(&random);
+        search_case c = random_search(&random, 300, 20);
         run_probes(on, &c);
         int64_t next = 0;
         for (int o = 0; o < c.places; o++) {
@@ -241,7 +241,7 @@ static void check_search(const op_backend *on)
 {
     op_random random = {403, 0};
     for (int i = 0; i < 60; i++) {
-        search_case c = random_search(&random);
+        search_case c = random_search(&random, 300, 20);
         run_probes(on, &c);
         run_search(on, &c);
         int32_t pairs = c.start[c.buckets];
@@ -270,7 +270,7 @@ static void check_exact(const op_backend *on)
 {
     op_random random = {404, 0};
     for (int i = 0; i < 60; i++) {
-        search_case c = random_search(&random);
+        search_case c = random_search(&random, 300, 20);
         if (c.codebook.table.bits > 6)
             continue; // more buckets than a query may have
         search_case all = c, exact = c;
@@ -327,10 +327,33 @@ static void test_best_index(void **state)
     op_on_each(check_best_index);
 }
 
+// The same as ref, with runs of queries and blocks of rows longer than those that are worked on at once.
+static void check_bits(const op_backend *on)
+{
+    op_random random = {77, 0};
+    for (int i = 0; i < 24; i += op_stride()) {
+        search_case c = random_search(&random, i % 2 ? 300 : 1300, i % 3 ? 90 : 700);
+        size_t pairs = (size_t)(c.tokens * c.probes) * 4;
+        run_probes(op_ref(), &c);
+        run_search(op_ref(), &c);
+        int32_t *row = op_host_copy(c.row, pairs), *score = op_host_copy(c.score, pairs);
+        run_search(on, &c);
+        op_same("rows", on, row, c.row, pairs);
+        op_same("scores", on, score, c.score, pairs);
+    }
+}
+
+static void test_bits(void **state)
+{
+    (void)state;
+    op_against_ref(check_bits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_cuts),  cmocka_unit_test(test_probes),
                                        cmocka_unit_test(test_send),  cmocka_unit_test(test_search),
-                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_best_index)};
+                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_best_index),
+                                       cmocka_unit_test(test_bits)};
     return op_run("op_vq_search", tests);
 }

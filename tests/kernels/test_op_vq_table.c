@@ -16,7 +16,7 @@ static void check_init(const op_backend *on)
 {
     op_random random = {411, 0};
     for (int i = 0; i < 40; i++) {
-        vq_case c = vq_random_case(&random), plain = c;
+        vq_case c = vq_random_case(&random, 300), plain = c;
         int places = op_int(&random, 1, c.table.bits < 2 ? 1 << c.table.bits : 4);
         plain.table.T = op_host(c.T_bytes), plain.table.E = op_host(c.row_bytes);
         plain.table.T_accum = op_host(c.accum_bytes), plain.table.E_accum = op_host(c.row_bytes);
@@ -132,7 +132,7 @@ static void check_answers(const op_backend *on)
 {
     op_random random = {412, 0};
     for (int i = 0; i < 60; i++) {
-        vq_case c = vq_random_case(&random);
+        vq_case c = vq_random_case(&random, 300);
         int places = op_int(&random, 1, c.table.bits < 2 ? 1 << c.table.bits : 4);
         tv_vq_table block = vq_block(&c, places, op_int(&random, 0, places - 1));
         answers a = random_answers(&random, &c, &block);
@@ -163,7 +163,7 @@ static void check_bad_answers(const op_backend *on)
 {
     op_random random = {413, 0};
     for (int i = 0; i < 24; i++) {
-        vq_case c = vq_random_case(&random);
+        vq_case c = vq_random_case(&random, 300);
         answers a = random_answers(&random, &c, &c.table);
         if (a.count == 0)
             continue;

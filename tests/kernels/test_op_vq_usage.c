@@ -9,7 +9,7 @@ static void check_usage(const op_backend *on)
 {
     op_random random = {421, 0};
     for (int i = 0; i < 40; i++) {
-        vq_case c = vq_random_case(&random);
+        vq_case c = vq_random_case(&random, 300);
         int64_t counts[17] = {0}, want[17] = {0}, rows = c.table.rows;
         int16_t *usage = op_host_copy(c.usage, (size_t)rows * 2);
         int halve = i % 2;
@@ -48,7 +48,7 @@ typedef struct far_case {
 
 static far_case random_far(op_random *random)
 {
-    far_case c = {.codebook = vq_random_case(random), .tokens = op_int(random, 0, 40)};
+    far_case c = {.codebook = vq_random_case(random, 300), .tokens = op_int(random, 0, 40)};
     int64_t cols = c.codebook.table.cols;
     size_t ints = (size_t)c.tokens * 4;
     int narrow = op_int(random, 0, 1); // many ties

@@ -114,7 +114,7 @@ static void check_votes(const op_backend *on)
 {
     op_random random = {416, 0};
     for (int i = 0; i < 60; i++) {
-        vq_case c = vq_random_case(&random);
+        vq_case c = vq_random_case(&random, 300);
         int64_t tokens = op_int(&random, 1, 70), size = tv_vq_vote_bytes(c.table.cols);
         int32_t *row = random_rows(&random, tokens, c.table.rows, 0);
         int8_t *gt = op_int8s(&random, c.table.cols * tokens, -127, 127);
@@ -232,7 +232,7 @@ static void check_ballot(const op_backend *on)
     op_random random = {417, 0};
     int64_t moved = 0;
     for (int i = 0; i < 60; i++) {
-        vq_case from = vq_random_case(&random), dense = copy_case(&from), c = copy_case(&from);
+        vq_case from = vq_random_case(&random, 300), dense = copy_case(&from), c = copy_case(&from);
         int64_t cols = from.table.cols, size = tv_vq_vote_bytes(cols), tokens = op_int(&random, 1, 50), stats[3] = {0};
         int units = 2, places = op_int(&random, 1, from.table.bits < 2 ? 1 << from.table.bits : 4);
         int16_t *sum = op_host(from.accum_bytes * 2);

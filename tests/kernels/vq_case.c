@@ -3,11 +3,11 @@
 #include "base/pack.h"
 #include "base/tensor.h"
 
-vq_case vq_random_case(op_random *random)
+vq_case vq_random_case(op_random *random, int most_rows)
 {
     vq_case c = {.usage = NULL};
     tv_vq_table *t = &c.table;
-    t->rows = t->held_rows = op_int(random, 1, 300);
+    t->rows = t->held_rows = op_int(random, most_rows > 300 ? 300 : 1, most_rows);
     t->cols = op_int(random, 0, 2) == 0 ? 64 : op_int(random, 1, 64);
     while (t->bits < 7 && t->bits < t->cols && t->rows >> (t->bits + 1) > 0 && op_int(random, 0, 4) > 0)
         t->bits++;

@@ -11,7 +11,8 @@ typedef struct vq_case {
     size_t T_bytes, row_bytes, accum_bytes; // of T, of E and E_accum, of T_accum
 } vq_case;
 
-vq_case vq_random_case(op_random *random);
+// Up to 300 rows, or from there to most_rows when that is more.
+vq_case vq_random_case(op_random *random, int most_rows);
 // The block of a place, its arrays inside the whole's.
 tv_vq_table vq_block(const vq_case *c, int places, int place);
 // Backend copies of a block, all of them inputs, T and E only, or all of them outputs.
