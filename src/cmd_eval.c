@@ -1,11 +1,36 @@
 #include <stdio.h>
+#include <string.h>
 
 #include "args.h"
 #include "command.h"
 #include "io/corpus.h"
 #include "train/eval.h"
 
-static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, int64_t windows)
+// Of each part that asked an oracle: how often it found the best row with 1, 2, 4 .. probes, and how much farther it was on average.
+static void print_recall(const tv_model *model)
+{
+    for (int64_t i = 0; i < model->part_count; i++) {
+        tv_figures figures = {.count = 0};
+        if (model->parts[i]->ops->tell == NULL)
+            continue;
+        model->parts[i]->ops->tell(model->parts[i], &figures);
+        for (int f = 0; f < figures.count; f++)
+            if (strncmp(figures.items[f].name, "recall", 6) == 0 || strncmp(figures.items[f].name, "excess", 6) == 0)
+                printf("%s: %s=%.6f\n", model->parts[i]->name, figures.items[f].name, figures.items[f].value);
+    }
+}
+
+static tv_status check_recall(const tv_comm *comm, const tv_loaded *loaded)
+{
+    if (tv_comm_size(comm) > 1)
+        return TV_FAIL(TV_USAGE, "--codebook-recall looks through all rows of the tables and runs on one rank, not %d",
+                       tv_comm_size(comm));
+    if (loaded->config.codebook.rows == 0)
+        return TV_FAIL(TV_USAGE, "--codebook-recall: the checkpoint's model has no codebook");
+    return TV_OK;
+}
+
+static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, int64_t windows, int recall)
 {
     const tv_config *config = &loaded->config;
     tv_batch batch = {0};
@@ -24,11 +49,14 @@ static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, in
         .batch = &batch,
         .corpus = corpus,
         .windows = windows,
+        .oracle = recall,
     };
     TV_TRY_GOTO(st, done, tv_eval_run(&args, &report));
     if (tv_comm_rank(comm) == 0)
         printf("bpb=%.6f loss=%.6f windows=%lld bytes=%lld step=%lld\n", report.bpb, report.loss,
                (long long)report.windows, (long long)report.bytes, (long long)loaded->step);
+    if (recall)
+        print_recall(&loaded->model);
 done:
     tv_corpus_close(corpus);
     tv_batch_close(&batch, loaded->backend);
@@ -39,10 +67,12 @@ tv_status tv_cmd_eval(tv_comm *comm, int argc, char **argv)
 {
     const char *dir = NULL, *data = NULL;
     int64_t windows = 256;
+    int recall = 0;
     const tv_arg args[] = {
         {"--checkpoint", TV_ARG_TEXT, &dir, "DIR", 1},
         {"--data", TV_ARG_TEXT, &data, "FILE", 1},
         {"--windows", TV_ARG_INT, &windows, "N", 0},
+        {"--codebook-recall", TV_ARG_FLAG, &recall, NULL, 0},
     };
     const tv_arg_table table = {"eval", args, sizeof args / sizeof *args, NULL};
     tv_loaded loaded = {0};
@@ -50,8 +80,10 @@ tv_status tv_cmd_eval(tv_comm *comm, int argc, char **argv)
     if (windows < 1)
         return TV_FAIL(TV_USAGE, "--windows takes a number from 1, not %lld", (long long)windows);
     tv_status st = tv_command_load(dir, comm, 0, &loaded);
+    if (st == TV_OK && recall)
+        st = check_recall(comm, &loaded);
     if (st == TV_OK)
-        st = evaluate(comm, &loaded, data, windows);
+        st = evaluate(comm, &loaded, data, windows, recall);
     tv_command_unload(&loaded);
     return st;
 }

@@ -40,6 +40,7 @@ typedef struct tv_unit {
     int levels;
     uint32_t seed, step, index; // index: the unit's number in the step, 0 .. U-1
     int32_t *fault;             // [1] backend memory, sticky
+    int oracle;                 // 1: codebooks also look through all rows and tell how near their answers are
     int timed;                  // 1: parts measure their phases, which makes the host wait for the backend
     // Ranks; NULL: this one alone. All ranks of `experts`, the P ranks that hold every expert once (NULL too when P = 1:
     // params->expert_ranks), run forward and backward equally often, with units of any size, 0 tokens included.

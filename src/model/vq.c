@@ -150,6 +150,10 @@ int tv_vq_restarts_in(const tv_vq *vq, int64_t step)
 void tv_vq_tell(const tv_vq *vq, tv_figures *figures)
 {
     const tv_vq_report *r = &vq->report;
+    if (vq->recall.queries > 0) {
+        tv_vq_tell_recall(vq, figures);
+        return;
+    }
     tv_figures_add(figures, "commitment", r->commitment);
     tv_figures_add(figures, "rows_touched", (double)r->touched);
     tv_figures_add(figures, "flips", (double)r->flips);

@@ -43,6 +43,14 @@ typedef struct tv_vq_report {
     double rows_used, entropy; // share of the rows, bits: of the last count of usage
 } tv_vq_report;
 
+// Of queries that an oracle was asked about: for 1, 2, 4 .. 64 probes, how many found the best row of all, and the sum of how much
+// larger the squared distance was than to that one.
+enum { TV_VQ_RECALLS = 7 };
+typedef struct tv_vq_recall {
+    int64_t queries, hits[TV_VQ_RECALLS];
+    double excess[TV_VQ_RECALLS];
+} tv_vq_recall;
+
 typedef struct tv_vq {
     // of the config
     int64_t rows, cols; // cols: d
@@ -73,6 +81,7 @@ typedef struct tv_vq {
     int64_t *counts;         // [TV_VQ_COUNTS]
     double *unit_commitment; // [units of the step] host
     tv_vq_report report;
+    tv_vq_recall recall; // of an evaluation
     // rows that travel
     tv_pool pool, step_pool;
     uint8_t *out, *in; // of the pool
@@ -96,6 +105,10 @@ tv_status tv_vq_before_step(tv_vq *vq, tv_unit *unit);
 // Ballot of the rows that were used, usage, restarts. Collective over unit->comm.
 tv_status tv_vq_after_step(tv_vq *vq, tv_unit *unit);
 void tv_vq_tell(const tv_vq *vq, tv_figures *figures);
+
+// vq_recall.c: the unit's first queries, after the forward's quantisation, by brute force over all rows. One rank alone.
+tv_status tv_vq_ask_oracle(tv_vq *vq, tv_unit *unit);
+void tv_vq_tell_recall(const tv_vq *vq, tv_figures *figures);
 
 // ---- pieces of the above ---------------------------------------------------------------------------------------------------
 

@@ -274,5 +274,7 @@ tv_status tv_vq_forward(tv_vq *vq, tv_unit *unit, const float *z, const char *la
                                       .scale = vq->scale,
                                       .fault = unit->fault};
     TV_TRY(unit->backend->quantize_rows(&quantize, unit->stream));
+    if (unit->oracle)
+        TV_TRY(tv_vq_ask_oracle(vq, unit));
     return vq->ranks == 1 ? find_here(vq, unit, want_far) : find_elsewhere(vq, unit, want_far, layer);
 }

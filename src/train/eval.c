@@ -15,6 +15,7 @@ static tv_unit describe_batch(const tv_eval_args *args, int64_t tokens)
         .ids = args->batch->ids,
         .targets = args->batch->targets,
         .fault = args->batch->fault,
+        .oracle = args->oracle,
         .comm = args->places->comm,
         .experts = args->places->experts,
     };

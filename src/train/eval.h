@@ -19,6 +19,7 @@ typedef struct tv_eval_args {
     tv_batch *batch;
     const tv_corpus *corpus; // its held-out text is evaluated
     int64_t windows;         // wanted; fewer are used when the text is short
+    int oracle;              // as in tv_unit; one rank only
 } tv_eval_args;
 
 typedef struct tv_eval_report {
