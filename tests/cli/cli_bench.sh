@@ -6,7 +6,7 @@ make_small
 export TMPDIR=$work
 
 expect 2 trivote bench
-says 'all, gemm, decode, quantise, attention, ops, exchange, moe, step, memory'
+says 'all, gemm, decode, quantise, attention, ops, exchange, moe, codebook, step, memory'
 expect 2 trivote bench stpe
 says "did you mean 'step'"
 expect 2 trivote bench step --config nowhere.yaml
@@ -16,6 +16,9 @@ says 'did you mean.*width'
 expect 2 ranks 2 bench decode
 says_once 'runs as one process'
 
+expect 0 trivote bench codebook --backend cpu
+says_once '^codebook of 1000000 x 64, 512 buckets'
+says_once '^  search, 8 probes +4096 tokens'
 expect 0 trivote bench decode quantise attention
 for table in decode quantise attention; do
     says_once "^$table of "
