@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pack.h"
 #include "model_oracle.h"
 
 static double *new_doubles(int64_t count)
@@ -13,15 +14,34 @@ static double *new_doubles(int64_t count)
     return values;
 }
 
+// A table has no decoded copy.
+static void decode_table(const tv_param *param, double *weights)
+{
+    int64_t cols = param->spec.cols;
+    for (int64_t row = 0; row < param->spec.rows; row++) {
+        int8_t trits[TV_VQ_COLS_MAX];
+        tv_unpack_row(tv_param_T(param, row), cols, trits);
+        int value = tv_lattice_value(param->mantissa_bits, *tv_param_E(param, row) - param->base);
+        for (int64_t c = 0; c < cols; c++) {
+            weights[row * cols + c] = ldexp(trits[c] * value, param->base);
+        }
+    }
+}
+
 oracle oracle_new(const tv_config *config, const tv_params *params, int64_t tokens)
 {
     oracle o = {.config = config, .params = params, .tokens = tokens};
+    o.queries = new_doubles(1 + tokens * TV_VQ_COLS_MAX);
     o.weights = calloc((size_t)params->count, sizeof *o.weights);
     assert_non_null(o.weights);
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *param = &params->items[i];
         int64_t count = param->spec.rows * param->spec.cols;
         o.weights[i] = new_doubles(count);
+        if (param->spec.placement == TV_PLACE_TABLE) {
+            decode_table(param, o.weights[i]);
+            continue;
+        }
         for (int64_t j = 0; j < count; j++) {
             o.weights[i][j] = ldexp(param->w8[j], param->base);
         }
@@ -35,6 +55,7 @@ void oracle_free(oracle *o)
         free(o->weights[i]);
     }
     free(o->weights);
+    free(o->queries);
 }
 
 // The tensor whose name ends in ".leaf".
@@ -191,6 +212,49 @@ void oracle_ffn(const oracle *o, const double *x, double *y)
     free(out);
     free(h);
     free(gu);
+    free(normed);
+}
+
+// The row nearest to z.
+static const double *nearest_row(const oracle *o, const double *z)
+{
+    int64_t index = find(o, "table"), cols = o->params->items[index].spec.cols, best = 0;
+    double least = INFINITY;
+    for (int64_t row = 0; row < o->params->items[index].spec.rows; row++) {
+        double distance = 0;
+        for (int64_t c = 0; c < cols; c++) {
+            double e = o->weights[index][row * cols + c] - z[c];
+            distance += e * e;
+        }
+        if (distance < least) {
+            least = distance;
+            best = row;
+        }
+    }
+    return o->weights[index] + best * cols;
+}
+
+// Straight through: the rows are those of the first call's queries, and what moves is z.
+void oracle_codebook(const oracle *o, const double *x, double *y)
+{
+    int64_t width = o->config->model.width, cols = o->config->codebook.width;
+    double *normed = norm(o, "norm", x, o->tokens), *z = linear(o, "down", normed);
+    if (o->queries[0] == 0) {
+        o->queries[0] = 1;
+        memcpy(o->queries + 1, z, (size_t)(o->tokens * cols) * sizeof *z);
+    }
+    for (int64_t t = 0; t < o->tokens; t++) {
+        const double *first = o->queries + 1 + t * cols, *row = nearest_row(o, first);
+        for (int64_t c = 0; c < cols; c++) {
+            z[t * cols + c] += row[c] - first[c];
+        }
+    }
+    double *out = linear(o, "up", z);
+    for (int64_t i = 0; i < o->tokens * width; i++) {
+        y[i] = x[i] + out[i];
+    }
+    free(out);
+    free(z);
     free(normed);
 }
 

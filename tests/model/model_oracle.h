@@ -14,6 +14,7 @@ typedef struct oracle {
     const tv_params *params;
     int64_t tokens;
     const int32_t *ids, *targets;
+    double *queries;  // codebook: 1 when there are any, then [M, d]
     double **weights; // a tensor, in table order, [rows, cols]
 } oracle;
 
@@ -23,7 +24,7 @@ void oracle_free(oracle *o);
 
 // y [M, D] = the part's output for the stream x [M, D] (the embedding ignores x).
 typedef void oracle_forward(const oracle *o, const double *x, double *y);
-oracle_forward oracle_embed, oracle_sequencer, oracle_attention, oracle_ffn, oracle_moe;
+oracle_forward oracle_embed, oracle_sequencer, oracle_attention, oracle_ffn, oracle_moe, oracle_codebook;
 // Sum over the tokens of the cross-entropy of the head's logits.
 double oracle_head_loss(const oracle *o, const double *x);
 

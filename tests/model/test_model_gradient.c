@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "model/attention.h"
+#include "model/codebook.h"
 #include "model/embed.h"
 #include "model/ffn.h"
 #include "model/head.h"
@@ -215,7 +216,8 @@ static void check_part(check *c)
         check_dx(c);
     }
     for (int64_t i = 0; i < c->f.params.count; i++) {
-        if (!c->f.params.items[i].spec.frozen) {
+        const tv_tensor_spec *spec = &c->f.params.items[i].spec;
+        if (!spec->frozen && spec->placement != TV_PLACE_TABLE) {
             check_votes(c, &c->f.params.items[i], c->o.weights[i]);
         } else {
             assert_null(c->f.params.items[i].votes);
@@ -319,6 +321,30 @@ static void test_moe_dense(void **state)
     moe_with(1);
 }
 
+// groups: of the commitment, whose weight is 0 here; both ways of the gradient must then be the same.
+static void codebook_with(int64_t groups)
+{
+    tv_config config = fixture_odd_config();
+    config.codebook.rows = config.codebook.exact_rows = 11;
+    config.codebook.probes = 1;
+    config.codebook.width = 13;
+    config.codebook.beta = 0;
+    config.loss.commitment_weight = 0;
+    config.loss.commitment_groups = groups;
+    tv_part *part = NULL;
+    TEST_TRY(tv_codebook_create(&part));
+    check c = {.forward = oracle_codebook, .residual = 1};
+    check_open(&c, part, &config, 4);
+    check_part(&c);
+}
+
+static void test_codebook(void **state)
+{
+    (void)state;
+    codebook_with(TV_LOSS_ALL);
+    codebook_with(TV_LOSS_PART);
+}
+
 static void test_head(void **state)
 {
     (void)state;
@@ -342,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_ffn),
         cmocka_unit_test(test_moe),
         cmocka_unit_test(test_moe_dense),
+        cmocka_unit_test(test_codebook),
         cmocka_unit_test(test_head),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
