@@ -87,7 +87,7 @@ const tv_config_field tv_config_fields[] = {
 
     {INT(composite, rows, "0", 0, 1e9, "rows of the table; 0: none; the rest is codebook's"), BITS},
 
-    {FLOAT(loss, commitment_weight, "0.25", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
+    {FLOAT(loss, commitment_weight, "0.001", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
     {ENUM(loss, commitment_groups, "all", loss_groups, "what it moves: all, or the query's own layers"), BITS},
 
     {INT(parallel, expert_ranks, "0", 0, 4096,
