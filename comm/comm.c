@@ -80,6 +80,12 @@ int64_t tv_comm_item_bytes(tv_comm_item item)
     return bytes[item];
 }
 
+static void count_wire(tv_comm *comm, int64_t bytes, tv_wire what)
+{
+    for (tv_comm *c = comm; c != NULL; c = c->parent)
+        c->wire[what] += bytes;
+}
+
 // The sequence number counts calls, also those that move nothing, so that it is equal on all ranks that ran the same
 // program.
 tv_status tv_comm_enter(tv_comm *comm, int64_t items, int64_t item_bytes, tv_wire what)
@@ -92,8 +98,7 @@ tv_status tv_comm_enter(tv_comm *comm, int64_t items, int64_t item_bytes, tv_wir
         return TV_FAIL(TV_INTERNAL, "collective %llu: %lld items of %lld bytes for purpose %d",
                        (unsigned long long)comm->sequence, (long long)items, (long long)item_bytes, (int)what);
     comm->sequence++;
-    for (tv_comm *c = comm; c != NULL; c = c->parent)
-        c->wire[what] += bytes;
+    count_wire(comm, bytes, what);
     return TV_OK;
 }
 
@@ -120,7 +125,7 @@ static int is_shared_verdict(tv_status code) { return tv_status_exit_code(code) 
 // The lowest failing rank's message to all. message: its own text on that rank.
 static tv_status agree_tell(tv_comm *comm, char message[AGREE_MESSAGE_BYTES], int speaker)
 {
-    comm->wire[TV_WIRE_OTHER] += AGREE_MESSAGE_BYTES;
+    count_wire(comm, AGREE_MESSAGE_BYTES, TV_WIRE_OTHER);
     TV_TRY(tv_comm_leave(comm, comm->ops->broadcast(comm, message, AGREE_MESSAGE_BYTES, speaker)));
     message[AGREE_MESSAGE_BYTES - 1] = '\0';
     return TV_OK;

@@ -45,9 +45,9 @@ void tv_comm_close(tv_comm *comm);
 // Local. For a rank that failed where it cannot say so, in the midst of collectives of others: as after a failed
 // collective, it enters no other, of this communicator or its children.
 void tv_comm_abandon(tv_comm *comm);
-// Collective. A communicator of the ranks that give the same colour (>= 0), in the order of their keys, for the memory that
-// tv_comm_device_open named for `comm`. A failure in a child breaks its parent, and the parent's other children, on this rank.
-// The child is closed before its parent.
+// Collective. A communicator of the ranks that give the same colour (>= 0), in the order of their keys, for the memory
+// that tv_comm_device_open named for `comm`. All ranks of `comm` agree on whether all children opened. A failure in a
+// child breaks its parent, and the parent's other children, on this rank. The child is closed before its parent.
 tv_status tv_comm_split(tv_comm *comm, int color, int key, tv_comm **child);
 
 // Local.
@@ -108,12 +108,14 @@ typedef struct tv_all_to_all {
     const uint8_t *send;
     const int64_t *send_bytes; // [size] host memory
     uint8_t *recv;
-    const int64_t *recv_bytes; // [size] host memory; what the sender gave, or the call fails
+    const int64_t *recv_bytes; // [size] host memory; what the sender gives
 } tv_all_to_all;
-// Collective, among several ranks. Each rank's block to that rank; the own block is copied.
+// Collective, among several ranks. Each rank's block to that rank; the own block is copied. Any block may be empty. Not
+// between begin and end. In host memory a block of another length than expected is TV_COMM, on the receiver, and breaks
+// it; NCCL does not compare lengths, so on GPUs they must be proven equal before (comm/row_exchange.h).
 tv_status tv_comm_device_all_to_all_v_bytes(tv_comm *comm, const tv_all_to_all *args, tv_wire what, void *stream);
-// Collective, among several ranks. The library's own all-to-all of blocks of one length, where it has one: what the one above is
-// measured by.
+// Collective, among several ranks. The library's own all-to-all of blocks of one length, where it has one: what the one
+// above is measured by.
 tv_status tv_comm_device_all_to_all_bytes(tv_comm *comm, const void *send, void *recv, int64_t block_bytes,
                                           tv_wire what, void *stream);
 // Collective. Between the two, the collectives on the backend's memory are only noted; end queues them together, which

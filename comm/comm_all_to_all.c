@@ -11,7 +11,8 @@ tv_status tv_comm_split(tv_comm *comm, int color, int key, tv_comm **child)
     TV_TRY(tv_comm_leave(comm, comm->ops->split(comm, color, key, child)));
     (*child)->parent = comm;
     (*child)->gpu_seconds = comm->gpu_seconds;
-    tv_status st = tv_comm_device_open(*child, host_memory);
+    // One child may fail to open where the others do not; their ranks must hear of it before they go on.
+    tv_status st = tv_comm_agree(comm, tv_comm_device_open(*child, host_memory));
     if (st != TV_OK) {
         tv_comm_close(*child);
         *child = NULL;

@@ -19,12 +19,8 @@ static void write_message(const tv_row_counts *c, int rank, int64_t *message)
 
 static tv_status check_message(const tv_comm *comm, const tv_row_counts *c, int rank, const int64_t *message)
 {
+    const int64_t *rows = message + TV_ROW_RECORD;
     int64_t sum = 0;
-    int negative = 0;
-    for (int64_t e = 0; e < c->experts; e++) {
-        negative |= message[TV_ROW_RECORD + e] < 0;
-        sum += negative ? 0 : message[TV_ROW_RECORD + e];
-    }
     if (message[0] != c->step || message[1] != (int64_t)tv_hash_name(c->layer))
         return TV_FAIL(TV_COMM,
                        "rank %d sends rows of step %lld and layer %08llx, rank %d is at step %lld in %s (%08x)", rank,
@@ -33,7 +29,11 @@ static tv_status check_message(const tv_comm *comm, const tv_row_counts *c, int 
     if (message[2] != c->expected_units[rank])
         return TV_FAIL(TV_COMM, "%s: rank %d sends rows of unit %lld, but should be at unit %d", c->layer, rank,
                        (long long)message[2], (int)c->expected_units[rank]);
-    if (negative || sum != message[3])
+    for (int64_t e = 0; e < c->experts; e++)
+        if (rows[e] < 0 || __builtin_add_overflow(sum, rows[e], &sum))
+            return TV_FAIL(TV_COMM, "%s: the rows that rank %d announces for expert %lld of rank %d are %lld", c->layer,
+                           rank, (long long)e, tv_comm_rank(comm), (long long)rows[e]);
+    if (sum != message[3])
         return TV_FAIL(TV_COMM, "%s: the rows that rank %d announces for each expert add up to %lld, it says %lld",
                        c->layer, rank, (long long)sum, (long long)message[3]);
     return TV_OK;
@@ -52,5 +52,7 @@ tv_status tv_row_exchange_counts(tv_comm *comm, const tv_row_counts *c)
         st = check_message(comm, c, r, in + r * items);
         memcpy(c->received + r * c->experts, in + r * items + TV_ROW_RECORD, (size_t)c->experts * sizeof *in);
     }
+    // A rank knows only what was said to itself. One that saw nothing wrong would wait for the rows of one that did, so
+    // the verdict needs a round of its own.
     return tv_comm_agree(comm, st);
 }

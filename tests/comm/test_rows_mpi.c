@@ -89,6 +89,7 @@ static void test_chunks(void **state)
         return;
     fixture_comm->chunk_items = 100;
     swap(fixture_comm, mixed_size);
+    swap(fixture_comm, to_one_size); // rank 0's block is whole chunks
     fixture_comm->chunk_items = keep;
 }
 
@@ -131,6 +132,48 @@ static void test_children(void **state)
             assert_int_equal(tv_comm_wire_bytes(fixture_comm, TV_WIRE_VOTES) - before, 3);
             tv_comm_close(child);
         }
+    assert_ok(tv_comm_barrier(fixture_comm));
+}
+
+// A child of a child, its ranks in reverse: all that it moves is counted in both that it came from.
+static void test_grandchild(void **state)
+{
+    (void)state;
+    tv_comm *child = NULL, *grandchild = NULL;
+    assert_ok(tv_comm_split(fixture_comm, 0, my_rank(), &child));
+    assert_ok(tv_comm_split(child, my_rank() / 2, -my_rank(), &grandchild));
+    int size = my_rank() / 2 * 2 + 1 < ranks() ? 2 : 1;
+    assert_int_equal(tv_comm_size(grandchild), size);
+    assert_int_equal(tv_comm_rank(grandchild), size == 1 ? 0 : 1 - my_rank() % 2);
+    int64_t before[TV_WIRE_COUNT];
+    for (int w = 0; w < TV_WIRE_COUNT; w++)
+        before[w] = tv_comm_wire_bytes(fixture_comm, (tv_wire)w) - tv_comm_wire_bytes(grandchild, (tv_wire)w);
+    if (!moves_nothing(grandchild))
+        swap(grandchild, mixed_size);
+    tv_status st = tv_comm_agree(grandchild, tv_comm_rank(grandchild) == 0 ? TV_FAIL(TV_MEMORY, "a failure") : TV_OK);
+    assert_true(st != TV_OK);
+    for (int w = 0; w < TV_WIRE_COUNT; w++)
+        assert_int_equal(tv_comm_wire_bytes(fixture_comm, (tv_wire)w) - before[w],
+                         tv_comm_wire_bytes(grandchild, (tv_wire)w));
+    tv_comm_close(grandchild);
+    tv_comm_close(child);
+    assert_ok(tv_comm_barrier(fixture_comm));
+}
+
+// One child does not open, since its ranks compute in two kinds of memory: those of the other child hear of it too.
+static void test_failed_split(void **state)
+{
+    (void)state;
+    tv_comm *child = NULL;
+    const tv_comm_device_ops *keep = fixture_comm->device;
+    if (ranks() < 3)
+        return;
+    if (my_rank() == 0)
+        fixture_comm->device = fixture_backend->host_memory ? &tv_comm_self_device_ops : &tv_comm_host_device_ops;
+    assert_status(my_rank() < 2 ? TV_COMM : TV_REMOTE, tv_comm_split(fixture_comm, my_rank() / 2, my_rank(), &child));
+    assert_message("some ranks compute on a GPU and others do not");
+    assert_null(child);
+    fixture_comm->device = keep;
     assert_ok(tv_comm_barrier(fixture_comm));
 }
 
@@ -233,9 +276,9 @@ static void test_counts_refused(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks),         cmocka_unit_test(test_chunks),       cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_children),       cmocka_unit_test(test_broken_child), cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_counts_refused),
+        cmocka_unit_test(test_blocks),       cmocka_unit_test(test_chunks),     cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_children),     cmocka_unit_test(test_grandchild), cmocka_unit_test(test_failed_split),
+        cmocka_unit_test(test_broken_child), cmocka_unit_test(test_counts),     cmocka_unit_test(test_counts_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
