@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/nearest.h"
 #include "command.h"
@@ -79,7 +80,9 @@ int main(int argc, char **argv)
     tv_status st = tv_comm_open(&argc, &argv, &comm);
     if (st == TV_OK) {
         tv_log_init(tv_comm_rank(comm), tv_comm_size(comm), TV_LOG_INFO);
-        st = run_command(argc, argv, comm);
+        st = tv_fault_open(tv_comm_rank(comm));
+        if (st == TV_OK)
+            st = run_command(argc, argv, comm);
         if (st == TV_OK && (fflush(stdout) != 0 || ferror(stdout)))
             st = TV_FAIL(TV_IO, "cannot write the output; is the disk full or the reader gone?");
         st = tv_comm_agree(comm, st);

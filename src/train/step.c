@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "comm/guard.h"
 #include "train/sampler.h"
 #include "train/trainer.h"
@@ -42,6 +43,7 @@ static tv_status read_unit_loss(tv_trainer *trainer, int64_t unit)
     TV_TRY(trainer->backend->copy(batch->window_loss, trainer->model.window_loss, (size_t)windows * sizeof(float),
                                   TV_COPY_TO_HOST, NULL));
     TV_TRY(trainer->backend->copy(&fault, batch->fault, sizeof fault, TV_COPY_TO_HOST, NULL));
+    tv_fault_spoil(TV_FAULT_STEP_GRADIENT_POINT, batch->window_loss, (size_t)windows * sizeof(float));
     for (int64_t w = 0; w < windows; w++)
         sum += (double)batch->window_loss[w];
     trainer->unit_loss[unit] = sum / (double)(windows * trainer->config.model.context);
@@ -167,7 +169,9 @@ static tv_status start_units(tv_trainer *trainer)
 static tv_status run_units(tv_trainer *trainer, tv_status *mine, tv_step_report *report, double *mark)
 {
     int64_t last = trainer->first_unit + trainer->unit_count - 1;
-    *mine = start_units(trainer);
+    *mine = tv_fault_status(TV_FAULT_STEP_START_POINT, TV_IO);
+    if (*mine == TV_OK)
+        *mine = start_units(trainer);
     for (int64_t u = trainer->first_unit; u < last; u++) {
         tv_range_push(trainer->backend, "unit");
         tv_status st = forward(trainer, u, mine, report, mark);
@@ -258,6 +262,7 @@ static tv_status run_last_unit(tv_trainer *trainer, tv_status *mine, tv_step_rep
 {
     int64_t last = trainer->first_unit + trainer->unit_count - 1;
     TV_TRY(forward(trainer, last, mine, report, mark));
+    tv_fault_at(TV_FAULT_STEP_GUARD_POINT);
     TV_TRY(guard_step(trainer, *mine, &report->flags));
     report->times.exchange += lap(mark);
     return backward(trainer, last, mine, report, mark);
@@ -275,6 +280,7 @@ static tv_status run_step(tv_trainer *trainer, tv_step_report *report)
     TV_TRY(finish_exchange(trainer, mine));
     TV_TRY(gather_loss(trainer, mine, &report->loss));
     report->times.exchange += lap(&mark);
+    tv_fault_at(TV_FAULT_STEP_BALLOT_POINT);
     return apply_votes(trainer, report, &mark);
 }
 
