@@ -216,7 +216,6 @@ __device__ static inline bool load_wire(const uint8_t *row, int64_t packed, int6
     return bad;
 }
 
-template <int DIGITS>
 __device__ static bool tail_is_bad(const tv_rows_unpack_args &a, int segment, const uint32_t *tail)
 {
     bool bad = !(__uint_as_float(tail[0]) >= 0.0f) || (tail[0] & 0x7FFFFFFFu) >= TV_BITS_INF;
