@@ -148,6 +148,31 @@ __device__ static inline int tv_squares(uint4 p, int sum)
     return __dp4a((int)p.w, (int)p.w, sum);
 }
 
+// The tile's pieces of 16 tokens from t0 on, and their squares.
+template <class Source>
+__device__ static inline void tv_tile_store(const Source &s, const tv_tile_out &o, int64_t t0,
+                                            const uint32_t (*tile)[TV_TILE_T_WORDS], int *sum)
+{
+    int g = threadIdx.x % 8, r = threadIdx.x / 8;
+#pragma unroll
+    for (int n = 0; n < Source::QUADS; n++) {
+        int row = r + 32 * n;
+        int64_t c = s.channel(blockIdx.x, row);
+        uint4 piece = ((const uint4 *)tile[row])[g ^ Source::writer(row)];
+        if (c >= 0 && t0 + 16 * g < s.tokens)
+            *(uint4 *)(o.qt + c * s.tokens + t0 + 16 * g) = piece;
+        sum[n] = tv_squares(piece, sum[n]);
+    }
+}
+
+// A channel's sum of squares, in the thread with g = 0; the others have no use for theirs.
+__device__ static inline int tv_tile_sum(int sum)
+{
+    for (int x = 4; x >= 1; x >>= 1)
+        sum += __shfl_xor_sync(0xFFFFFFFFu, sum, x);
+    return sum;
+}
+
 // Tiles of the channels blockIdx.x, tokens from blockIdx.y `slice` on.
 template <class Source>
 __global__ __launch_bounds__(TV_TILE_T_THREADS, Source::BLOCKS) static void tv_tile_kernel(Source s, tv_tile_out o,
@@ -171,24 +196,57 @@ __global__ __launch_bounds__(TV_TILE_T_THREADS, Source::BLOCKS) static void tv_t
             in[j] = s.load(t0 + 4 * r + j, blockIdx.x, g);
         tv_tile_fill<Source>(in, inverse, tile);
         __syncthreads();
-#pragma unroll
-        for (int n = 0; n < Source::QUADS; n++) {
-            int row = r + 32 * n;
-            int64_t c = s.channel(blockIdx.x, row);
-            uint4 piece = ((const uint4 *)tile[row])[g ^ Source::writer(row)];
-            if (c >= 0 && t0 + 16 * g < s.tokens)
-                *(uint4 *)(o.qt + c * s.tokens + t0 + 16 * g) = piece;
-            sum[n] = tv_squares(piece, sum[n]);
-        }
+        tv_tile_store(s, o, t0, tile, sum);
         __syncthreads();
     }
 #pragma unroll
     for (int n = 0; n < Source::QUADS; n++) {
         int64_t c = s.channel(blockIdx.x, r + 32 * n);
-        for (int x = 4; x >= 1; x >>= 1)
-            sum[n] += __shfl_xor_sync(0xFFFFFFFFu, sum[n], x);
+        int all = tv_tile_sum(sum[n]);
         if (g == 0 && c >= 0)
-            atomicAdd(o.sumsq + c, sum[n]);
+            atomicAdd(o.sumsq + c, all);
+    }
+}
+
+// One tile has all tokens: it finds its maxima itself, and o.tops is not looked at.
+template <class Source>
+__global__ __launch_bounds__(TV_TILE_T_THREADS) static void tv_lone_tile_kernel(Source s, tv_tile_out o)
+{
+    constexpr int ROWS = 32 * Source::QUADS;
+    __shared__ __align__(16) uint32_t tile[ROWS][TV_TILE_T_WORDS];
+    __shared__ __align__(16) float inverse[ROWS];
+    __shared__ uint32_t tops[ROWS];
+    int g = threadIdx.x % 8, r = threadIdx.x / 8, sum[Source::QUADS] = {0};
+    uint32_t most[4 * Source::QUADS] = {0};
+    typename Source::raw in[4];
+    for (int row = threadIdx.x; row < ROWS; row += TV_TILE_T_THREADS)
+        tops[row] = 0;
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        float4 v[Source::QUADS];
+        in[j] = s.load(4 * r + j, blockIdx.x, g);
+        Source::expand(in[j], v);
+#pragma unroll
+        for (int quad = 0; quad < Source::QUADS; quad++)
+            tv_raise4(most + 4 * quad, v[quad]);
+    }
+#pragma unroll
+    for (int i = 0; i < 4 * Source::QUADS; i++)
+        atomicMax(&tops[Source::row_of(g, i / 4) + i % 4], most[i]);
+    __syncthreads();
+    for (int row = threadIdx.x; row < ROWS; row += TV_TILE_T_THREADS)
+        inverse[row] = tv_inverse127(tv_usable_absmax(tops[row], s.channel(blockIdx.x, row) >= 0, o.fault));
+    __syncthreads();
+    tv_tile_fill<Source>(in, inverse, tile);
+    __syncthreads();
+    tv_tile_store(s, o, 0, tile, sum);
+#pragma unroll
+    for (int n = 0; n < Source::QUADS; n++) {
+        int64_t c = s.channel(blockIdx.x, r + 32 * n);
+        int all = tv_tile_sum(sum[n]);
+        if (g == 0 && c >= 0)
+            o.sumsq[c] = all;
     }
 }
 
@@ -208,6 +266,20 @@ template <class Source> static inline void tv_tops_launch(const Source &s, const
 {
     dim3 grid(tv_cuda_blocks(s.channels, TV_WARP * 4 * Source::QUADS), tv_cuda_blocks(s.tokens, TV_TOPS_SLICE));
     tv_tops_kernel<Source><<<grid, 256, 0, stream>>>(s, o.tops.top, o.sumsq);
+}
+
+// Channels of a whole source: in one launch where a tile has all tokens.
+template <class Source> static inline tv_status tv_channels_launch(const Source &s, tv_tile_out o, cudaStream_t stream)
+{
+    int64_t tiles = tv_ceil_div(s.channels, 32 * Source::QUADS);
+    if (s.tokens <= TV_TILE_T) {
+        tv_lone_tile_kernel<Source><<<(unsigned)tiles, TV_TILE_T_THREADS, 0, stream>>>(s, o);
+        return TV_OK;
+    }
+    TV_TRY(tv_channel_tops_take(s.channels, &o.tops));
+    tv_tops_launch(s, o, stream);
+    tv_tile_launch(s, o, tiles, stream);
+    return TV_OK;
 }
 
 #endif

@@ -146,16 +146,10 @@ static bool tiles_fit(const tv_quantize_channels_args *a)
 static tv_status channels_by_tiles(const tv_quantize_channels_args *a, cudaStream_t stream)
 {
     tv_tile_out out = {{}, a->qt, a->sumsq, a->fault};
-    TV_TRY(tv_channel_tops_take(a->channels, &out.tops));
-    if (a->x) {
-        tv_float_tiles s = {a->tokens, a->channels, a->x};
-        tv_tops_launch(s, out, stream);
-        tv_tile_launch(s, out, tv_ceil_div(a->channels, 32), stream);
-    } else {
-        tv_saved_tiles s = {a->tokens, a->channels, a->q, a->scale};
-        tv_tops_launch(s, out, stream);
-        tv_tile_launch(s, out, tv_ceil_div(a->channels, 128), stream);
-    }
+    if (a->x)
+        TV_TRY(tv_channels_launch(tv_float_tiles{a->tokens, a->channels, a->x}, out, stream));
+    else
+        TV_TRY(tv_channels_launch(tv_saved_tiles{a->tokens, a->channels, a->q, a->scale}, out, stream));
     TV_CUDA_LAUNCHED("quantize_channels");
 }
 
