@@ -278,6 +278,8 @@ static void check_channels_bits(const op_backend *on)
         channels_case in = {.tokens = op_size(&random), .channels = op_size(&random), .two = i % 3 == 2};
         if (i < 3)
             in.tokens = OP_LARGE_COLS, in.channels = OP_LARGE_ROWS;
+        else if (i % 4 == 3) // whole loads and stores, some of one tile of tokens
+            in.tokens = 16 * (1 + i % 11), in.channels = 16 * (1 + i % 23);
         int64_t items = in.tokens * in.channels;
         if (i % 3 == 1) {
             float *scale = op_floats(&random, in.tokens, 1.0f);
