@@ -1,4 +1,4 @@
-// The verdict on one element of the ballot, as kernels.h defines it.
+// The verdict on one element of the ballot, and the step of one exponent, as kernels.h defines them.
 #ifndef TV_KERNELS_BALLOT_CUDA_CUH
 #define TV_KERNELS_BALLOT_CUDA_CUH
 
@@ -82,6 +82,28 @@ __device__ static inline int tv_settle(const tv_ballot_args &a, int64_t n, int64
     a.T_accum[n * a.cols + k] = (int8_t)v.a;
     *flips += v.flip != 0;
     return t + v.flip;
+}
+
+// Move exponent i, with the score of its group of `length` elements. Whether the exponent moved.
+__device__ static inline int tv_move_exponent(const tv_ballot_e_args &a, int64_t i, int score, uint32_t length)
+{
+    uint64_t push = (uint64_t)a.eta_e_q * (uint64_t)(score < 0 ? -score : score);
+    uint64_t x = (length & (length - 1)) == 0 ? push >> (31 - __clz((int)length)) : push / length;
+    tv_rng_key key = {a.seed, TV_RNG_BALLOT_E, a.tensor_id, a.step};
+    uint32_t r = tv_rng16(key, (uint64_t)(a.first_row * tv_row_groups(a.cols, a.group) + i));
+    int64_t e = a.E_accum[i] - tv_sign(score) * (int64_t)((x + r) >> 16);
+    int most = a.base + tv_lattice_codes(a.mantissa_bits) - 1;
+    int direction = e >= a.threshold ? 1 : e <= -a.threshold ? -1 : 0;
+    if (direction == 0) {
+        a.E_accum[i] = (int8_t)e;
+    } else if (direction > 0 ? a.E[i] < most : a.E[i] > a.base) {
+        a.E[i] = (int8_t)(a.E[i] + direction);
+        a.E_accum[i] = 0;
+        return 1;
+    } else {
+        a.E_accum[i] = (int8_t)(direction * (a.threshold - 1));
+    }
+    return 0;
 }
 
 #endif

@@ -1,5 +1,6 @@
 // The ballot on exponents. Fast: a block takes some whole rows; each thread adds the scores of 40 elements to their groups' in shared
 // memory, then a thread a group moves the exponents. Rows that do not fit: a thread a group, element by element.
+#include "kernels/cuda/ballot_cuda.cuh"
 #include "kernels/cuda/ballot_fast.h"
 #include "kernels/cuda/ballot_fast_cuda.cuh"
 #include "kernels/cuda/cuda_ops.h"
@@ -7,28 +8,6 @@
 
 #define THREADS 256
 #define SCORES_MAX 4096 // groups of a block
-
-// Move exponent i, with the score of its group of `length` elements. Whether the exponent moved.
-__device__ static inline int move_exponent(const tv_ballot_e_args &a, int64_t i, int score, uint32_t length)
-{
-    uint64_t push = (uint64_t)a.eta_e_q * (uint64_t)(score < 0 ? -score : score);
-    uint64_t x = (length & (length - 1)) == 0 ? push >> (31 - __clz((int)length)) : push / length;
-    tv_rng_key key = {a.seed, TV_RNG_BALLOT_E, a.tensor_id, a.step};
-    uint32_t r = tv_rng16(key, (uint64_t)(a.first_row * tv_row_groups(a.cols, a.group) + i));
-    int64_t e = a.E_accum[i] - tv_sign(score) * (int64_t)((x + r) >> 16);
-    int most = a.base + tv_lattice_codes(a.mantissa_bits) - 1;
-    int direction = e >= a.threshold ? 1 : e <= -a.threshold ? -1 : 0;
-    if (direction == 0) {
-        a.E_accum[i] = (int8_t)e;
-    } else if (direction > 0 ? a.E[i] < most : a.E[i] > a.base) {
-        a.E[i] = (int8_t)(a.E[i] + direction);
-        a.E_accum[i] = 0;
-        return 1;
-    } else {
-        a.E_accum[i] = (int8_t)(direction * (a.threshold - 1));
-    }
-    return 0;
-}
 
 __global__ static void ballot_e_kernel(tv_ballot_e_args a)
 {
@@ -40,7 +19,7 @@ __global__ static void ballot_e_kernel(tv_ballot_e_args a)
     int score = 0;
     for (int64_t k = from; k < to; k++)
         score += tv_sign(tv_vote_get(a.votes, a.vote_bits, n * a.cols + k)) * tv_byte_trit(T[k / 5], (int)(k % 5));
-    if (move_exponent(a, i, score, (uint32_t)(to - from)))
+    if (tv_move_exponent(a, i, score, (uint32_t)(to - from)))
         atomicAdd((unsigned long long *)a.stats, 1ull);
 }
 
@@ -97,7 +76,7 @@ __global__ static void __launch_bounds__(THREADS)
     int moved = 0;
     for (uint32_t i = threadIdx.x; i < rows * groups; i += THREADS) {
         uint32_t left = (uint32_t)a.cols - i % groups * (uint32_t)a.group;
-        moved += move_exponent(a, first * groups + i, scores[i], min((uint32_t)a.group, left));
+        moved += tv_move_exponent(a, first * groups + i, scores[i], min((uint32_t)a.group, left));
     }
     moved = tv_block_sum(moved, warps);
     if (moved)

@@ -1,4 +1,4 @@
-// Small pieces that the codebook ops of ref and cpu share.
+// Small pieces that the codebook ops of all backends share.
 #ifndef TV_KERNELS_VQ_COMMON_H
 #define TV_KERNELS_VQ_COMMON_H
 
@@ -17,13 +17,13 @@ static inline void tv_vq_decode_row(const tv_vq_table *table, int64_t row, int8_
 }
 
 // A query's scale in units of the table's.
-static inline int32_t tv_vq_scale(float scale, int base)
+static inline TV_HOST_DEVICE int32_t tv_vq_scale(float scale, int base)
 {
     float units = rintf(scale * tv_exp2i(8 - base));
     return units < 1.0f ? 1 : units > 1023.0f ? 1023 : (int32_t)units;
 }
 
-static inline int32_t tv_vq_dot(const int8_t *a, const int8_t *b, int64_t cols)
+static inline TV_HOST_DEVICE int32_t tv_vq_dot(const int8_t *a, const int8_t *b, int64_t cols)
 {
     int32_t sum = 0;
     for (int64_t c = 0; c < cols; c++)
@@ -36,7 +36,7 @@ typedef struct tv_vq_range {
     int64_t first, last;
 } tv_vq_range;
 
-static inline tv_vq_range tv_vq_bucket_rows(const tv_vq_table *table, int64_t bucket)
+static inline TV_HOST_DEVICE tv_vq_range tv_vq_bucket_rows(const tv_vq_table *table, int64_t bucket)
 {
     tv_vq_range range = {tv_vq_bucket_first(table->rows, table->bits, bucket),
                          tv_vq_bucket_first(table->rows, table->bits, bucket + 1)};
