@@ -286,7 +286,7 @@ typedef struct tv_vq_usage_args {
 
 // ---- the ops ---------------------------------------------------------------------------------------------------------------
 
-// Part of the tables of ref and cpu, where none is NULL; the cuda backend has none of them yet.
+// Part of every backend's table; none is NULL.
 typedef struct tv_vq_ops {
     tv_status (*init)(const tv_vq_init_args *, void *stream);
     tv_status (*probes)(const tv_vq_probes_args *, void *stream);

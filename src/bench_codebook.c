@@ -174,10 +174,6 @@ tv_status tv_bench_codebook(const tv_backend *backend, FILE *out)
     codebook c = {.pool = {.backend = backend},
                   .tokens = backend->host_memory ? 4096 : 65536,
                   .oracle_tokens = backend->host_memory ? 64 : 65536};
-    if (backend->vq.search == NULL) {
-        fprintf(out, "codebook: the backend %s has no codebooks yet\n", backend->name);
-        return TV_OK;
-    }
     make_table(&c, rows);
     make_search(&c);
     make_votes(&c);

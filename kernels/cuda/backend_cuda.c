@@ -1,5 +1,7 @@
 // The cuda backend's table.
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/vq_ops_cuda.h"
+#include "kernels/cuda/vq_votes_cuda.h"
 
 const tv_backend *tv_backend_cuda(void)
 {
@@ -73,6 +75,26 @@ const tv_backend *tv_backend_cuda(void)
         .decode_many = decode_many_cuda,
         .ballot_many = ballot_many_cuda,
         .ballot_e_many = ballot_e_many_cuda,
+        .vq =
+            {
+                .init = vq_init_cuda,
+                .probes = vq_probes_cuda,
+                .send = vq_send_cuda,
+                .plan = vq_plan_cuda,
+                .search = vq_search_cuda,
+                .best = vq_best_cuda,
+                .answer = vq_answer_cuda,
+                .answer_unpack = vq_answer_unpack_cuda,
+                .rows = vq_rows_cuda,
+                .gradient = vq_gradient_cuda,
+                .group = vq_group_cuda,
+                .votes = vq_votes_cuda,
+                .votes_rows = vq_votes_rows_cuda,
+                .ballot = vq_ballot_cuda,
+                .farthest = vq_farthest_cuda,
+                .restart = vq_restart_cuda,
+                .usage = vq_usage_cuda,
+            },
     };
     return &table;
 }

@@ -92,9 +92,6 @@ tv_status tv_vq_plan(tv_vq *vq, tv_plan *plan)
     const tv_params *params = plan->params;
     tv_arena *keep = tv_plan_keep(plan), *scratch = &plan->scratch;
     int64_t tokens = plan->tokens, buckets = (int64_t)1 << vq->bits;
-    if (params->backend != NULL && params->backend->vq.search == NULL)
-        return TV_FAIL(TV_BACKEND, "backend %s has no codebooks yet; take run.backend=cpu, or codebook.rows=0",
-                       params->backend->name);
     vq->ranks = params->ranks;
     vq->rank = params->rank;
     vq->places = tv_param_places(params, vq->bits);
