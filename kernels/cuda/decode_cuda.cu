@@ -1,7 +1,7 @@
 // decode: a block turns the packed trits of a tile of 128 x 160 weights into both orders of int8 weights.
 //
-// A table in shared memory gives the five trits of a byte as bytes. Four weights of a word are scaled at once, and the transposed copy
-// is made of 4 x 4 bytes in registers, so that all stores are of 16 bytes where the output's borders allow.
+// A table in shared memory gives the five digits of a byte, 4 bits each: as they stand they select four of a group's values -L, 0 and L
+// for a word. The transposed copy is made of 4 x 4 bytes in registers, so that all stores are of 16 bytes where the output's borders allow.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/many_cuda.cuh"
 
@@ -11,42 +11,34 @@
 #define WORDS (COLS / 4)
 #define TURN 16 // rows that turn together
 
-// Five trits of a byte, lowest first.
-typedef struct five {
-    uint32_t low, high; // four trits; one
-} five;
-
 // Word w of row r. Every 16 rows begin four words further on: reads along a column then go to different banks.
 __device__ static inline int place(int r, int w) { return r * WORDS + (w + r / TURN * 4) % WORDS; }
 
-__device__ static inline void fill_table(five *table)
+// Digit j of byte b, trit + 1, at bits 4 j.
+__device__ static inline void fill_table(uint32_t *table)
 {
     for (int b = threadIdx.x; b < 256; b += THREADS) {
-        uint32_t low = 0;
-        for (int j = 0; j < 4; j++)
-            low |= (uint32_t)(uint8_t)tv_byte_trit((uint32_t)b, j) << (8 * j);
-        table[b] = {low, (uint8_t)tv_byte_trit((uint32_t)b, 4)};
+        uint32_t digits = 0;
+        for (int j = 0; j < 5; j++)
+            digits |= (uint32_t)(tv_byte_trit((uint32_t)b, j) + 1) << (4 * j);
+        table[b] = digits;
     }
 }
 
-// The lattice values of four neighbours, as bytes.
-__device__ static inline uint32_t scales(const tv_decode_args &a, const int8_t *E, uint32_t k)
+// What digits 0, 1, 2 stand for in the group of exponent E, as bytes.
+__device__ static inline uint32_t values(const tv_decode_args &a, int E)
+{
+    int L = tv_lattice_value(a.mantissa_bits, E - a.base);
+    return (uint32_t)(uint8_t)-L | (uint32_t)L << 16;
+}
+
+// Four weights from column k, where a group may end between them.
+__device__ static inline uint32_t mixed_word(const tv_decode_args &a, const int8_t *E, uint32_t k, uint32_t digits)
 {
     uint32_t out = 0, group = (uint32_t)a.group;
-    if (group % 4 == 0) { // a power of two
-        uint32_t at = k >> (31 - __clz((int)group));
-        return (uint32_t)(uint8_t)tv_lattice_value(a.mantissa_bits, E[at] - a.base) * 0x01010101u;
-    }
     for (uint32_t j = 0; j < 4 && k + j < a.cols; j++)
-        out |= (uint32_t)(uint8_t)tv_lattice_value(a.mantissa_bits, E[(k + j) / group] - a.base) << (8 * j);
+        out |= (__byte_perm(values(a, E[(k + j) / group]), 0, digits >> (4 * j)) & 255u) << (8 * j);
     return out;
-}
-
-// Trits times scales, byte by byte: nothing is carried, since a scale is not 0.
-__device__ static inline uint32_t scaled(uint32_t trits, uint32_t scale)
-{
-    uint32_t negative = (trits >> 7) & 0x01010101u, used = (trits & 0x01010101u) * 0xFFu;
-    return ((scale & used) ^ negative * 0xFFu) + negative;
 }
 
 #define NO_TRITS 121 // the byte of five zeros
@@ -72,18 +64,22 @@ __device__ static inline share fetch(const tv_decode_args &a, int64_t n0, uint32
     return x;
 }
 
-__device__ static inline void unpack(const tv_decode_args &a, const share &x, const five *table, uint32_t *tile)
+__device__ static inline void unpack(const tv_decode_args &a, const share &x, const uint32_t *table, uint32_t *tile)
 {
     const int8_t *E = a.E + x.n * tv_row_groups(a.cols, a.group);
+    int bits = 31 - __clz((int)a.group); // of a power of two
     if (x.r >= ROWS || x.n >= a.rows)
         return;
-    five f[4] = {table[x.byte[0]], table[x.byte[1]], table[x.byte[2]], table[x.byte[3]]};
-    uint32_t trits[5] = {f[0].low, f[0].high | f[1].low << 8, f[1].low >> 24 | f[1].high << 8 | f[2].low << 16,
-                         f[2].low >> 16 | f[2].high << 16 | f[3].low << 24, f[3].low >> 8 | f[3].high << 24};
+    uint32_t last = table[x.byte[3]];
+    uint64_t digits = (uint64_t)table[x.byte[0]] | (uint64_t)table[x.byte[1]] << 20 | (uint64_t)table[x.byte[2]] << 40 |
+                      (uint64_t)last << 60;
 #pragma unroll
-    for (uint32_t i = 0; i < 5; i++)
-        if (x.k + 4 * i < a.cols)
-            tile[place(x.r, x.word + (int)i)] = scaled(trits[i], scales(a, E, x.k + 4 * i));
+    for (uint32_t i = 0; i < 5; i++) {
+        uint32_t k = x.k + 4 * i, four = i == 4 ? last >> 4 : (uint32_t)(digits >> (16 * i));
+        if (k < a.cols)
+            tile[place(x.r, x.word + (int)i)] =
+                a.group % 4 == 0 ? __byte_perm(values(a, E[k >> bits]), 0, four) : mixed_word(a, E, k, four);
+    }
 }
 
 // Store up to 16 bytes, `room` of them.
@@ -134,7 +130,7 @@ __device__ static inline void store_turned(const tv_decode_args &a, int64_t n0, 
 __global__ static void __launch_bounds__(THREADS, 4) decode_kernel(const __grid_constant__ tv_many<tv_decode_args> many)
 {
     __shared__ __align__(16) uint32_t tile[ROWS * WORDS];
-    __shared__ five table[256];
+    __shared__ uint32_t table[256];
     unsigned block;
     const tv_decode_args &a = many.item[tv_many_find(many, &block)];
     unsigned across = (unsigned)tv_ceil_div(a.cols, COLS);
