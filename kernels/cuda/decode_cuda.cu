@@ -33,7 +33,8 @@ __device__ static inline uint32_t values(const tv_decode_args &a, int E)
 }
 
 // Four weights from column k, where a group may end between them.
-__device__ static inline uint32_t mixed_word(const tv_decode_args &a, const int8_t *E, uint32_t k, uint32_t digits)
+__device__ __noinline__ static uint32_t mixed_word(const tv_decode_args &a, const int8_t *E, uint32_t k,
+                                                   uint32_t digits)
 {
     uint32_t out = 0, group = (uint32_t)a.group;
     for (uint32_t j = 0; j < 4 && k + j < a.cols; j++)
@@ -45,39 +46,38 @@ __device__ static inline uint32_t mixed_word(const tv_decode_args &a, const int8
 #define TURNS ((ROWS * 8 + THREADS - 1) / THREADS)
 
 // What a thread unpacks in a turn: four packed bytes of row r, the weights of five words.
-typedef struct share {
-    int r, word;
-    int64_t n;
-    uint32_t k;
-    uint8_t byte[4];
-} share;
+__device__ static inline int share_row(int turn) { return (turn * THREADS + (int)threadIdx.x) / 8; }
+__device__ static inline int share_word(int turn) { return (turn * THREADS + (int)threadIdx.x) % 8 * 5; }
 
-__device__ static inline share fetch(const tv_decode_args &a, int64_t n0, uint32_t k0, int turn)
+__device__ static inline uint32_t fetch(const tv_decode_args &a, int64_t n0, uint32_t k0, int turn)
 {
-    int i = turn * THREADS + (int)threadIdx.x;
-    share x = {i / 8, i % 8 * 5, n0 + i / 8, k0 + (uint32_t)i % 8 * 20, {0, 0, 0, 0}};
-    uint32_t row_bytes = (uint32_t)tv_row_bytes(a.cols);
+    int64_t n = n0 + share_row(turn);
+    uint32_t row_bytes = (uint32_t)tv_row_bytes(a.cols), at = (k0 + 4 * (uint32_t)share_word(turn)) / 5, bytes = 0;
+    const uint8_t *T = a.T + n * row_bytes + at;
+    bool here = share_row(turn) < ROWS && n < a.rows;
 #pragma unroll
     for (uint32_t j = 0; j < 4; j++)
-        x.byte[j] =
-            i < ROWS * 8 && x.n < a.rows && x.k / 5 + j < row_bytes ? a.T[x.n * row_bytes + x.k / 5 + j] : NO_TRITS;
-    return x;
+        bytes |= (uint32_t)(here && at + j < row_bytes ? T[j] : NO_TRITS) << (8 * j);
+    return bytes;
 }
 
-__device__ static inline void unpack(const tv_decode_args &a, const share &x, const uint32_t *table, uint32_t *tile)
+__device__ static inline void unpack(const tv_decode_args &a, int64_t n0, uint32_t k0, int turn, uint32_t bytes,
+                                     const uint32_t *table, uint32_t *tile)
 {
-    const int8_t *E = a.E + x.n * tv_row_groups(a.cols, a.group);
+    int64_t n = n0 + share_row(turn);
+    const int8_t *E = a.E + n * tv_row_groups(a.cols, a.group);
     int bits = 31 - __clz((int)a.group); // of a power of two
-    if (x.r >= ROWS || x.n >= a.rows)
+    if (share_row(turn) >= ROWS || n >= a.rows)
         return;
-    uint32_t last = table[x.byte[3]];
-    uint64_t digits = (uint64_t)table[x.byte[0]] | (uint64_t)table[x.byte[1]] << 20 | (uint64_t)table[x.byte[2]] << 40 |
-                      (uint64_t)last << 60;
+    uint32_t last = table[bytes >> 24];
+    uint64_t digits = (uint64_t)table[bytes & 255] | (uint64_t)table[bytes >> 8 & 255] << 20 |
+                      (uint64_t)table[bytes >> 16 & 255] << 40 | (uint64_t)last << 60;
 #pragma unroll
-    for (uint32_t i = 0; i < 5; i++) {
-        uint32_t k = x.k + 4 * i, four = i == 4 ? last >> 4 : (uint32_t)(digits >> (16 * i));
+    for (int i = 0; i < 5; i++) {
+        uint32_t k = k0 + 4 * (uint32_t)(share_word(turn) + i),
+                 four = i == 4 ? last >> 4 : (uint32_t)(digits >> (16 * i));
         if (k < a.cols)
-            tile[place(x.r, x.word + (int)i)] =
+            tile[place(share_row(turn), share_word(turn) + i)] =
                 a.group % 4 == 0 ? __byte_perm(values(a, E[k >> bits]), 0, four) : mixed_word(a, E, k, four);
     }
 }
@@ -135,7 +135,7 @@ __global__ static void __launch_bounds__(THREADS, 4) decode_kernel(const __grid_
     const tv_decode_args &a = many.item[tv_many_find(many, &block)];
     unsigned across = (unsigned)tv_ceil_div(a.cols, COLS);
     int64_t n0 = (int64_t)(block / across) * ROWS, k0 = (int64_t)(block % across) * COLS;
-    share shares[TURNS];
+    uint32_t shares[TURNS];
 #pragma unroll
     for (int turn = 0; turn < TURNS; turn++)
         shares[turn] = fetch(a, n0, (uint32_t)k0, turn);
@@ -143,7 +143,7 @@ __global__ static void __launch_bounds__(THREADS, 4) decode_kernel(const __grid_
     __syncthreads();
 #pragma unroll
     for (int turn = 0; turn < TURNS; turn++)
-        unpack(a, shares[turn], table, tile);
+        unpack(a, n0, (uint32_t)k0, turn, shares[turn], table, tile);
     __syncthreads();
     for (int i = threadIdx.x; a.w8 && i < ROWS * (COLS / 16); i += THREADS) {
         int r = i / (COLS / 16), piece = i % (COLS / 16);
