@@ -1,7 +1,7 @@
 // decode: a block turns the packed trits of a tile of 128 x 160 weights into both orders of int8 weights.
 //
-// A table in shared memory gives the five trits of a byte as bytes. Four weights of a word are scaled at once, and the transposed copy
-// is made of 4 x 4 bytes in registers, so that all stores are of 16 bytes where the output's borders allow.
+// A table in shared memory gives the five digits of a byte, 4 bits each: as they stand they select four of a group's values -L, 0 and L
+// for a word. The transposed copy is made of 4 x 4 bytes in registers, so that all stores are of 16 bytes where the output's borders allow.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/many_cuda.cuh"
 
@@ -11,79 +11,109 @@
 #define WORDS (COLS / 4)
 #define TURN 16 // rows that turn together
 
-// Five trits of a byte, lowest first.
-typedef struct five {
-    uint32_t low, high; // four trits; one
-} five;
-
 // Word w of row r. Every 16 rows begin four words further on: reads along a column then go to different banks.
-__device__ static inline int place(int r, int w) { return r * WORDS + (w + r / TURN * 4) % WORDS; }
-
-__device__ static inline void fill_table(five *table)
+__device__ static inline int turned(int r, int w)
 {
-    for (int b = threadIdx.x; b < 256; b += THREADS) {
-        uint32_t low = 0;
-        for (int j = 0; j < 4; j++)
-            low |= (uint32_t)(uint8_t)tv_byte_trit((uint32_t)b, j) << (8 * j);
-        table[b] = {low, (uint8_t)tv_byte_trit((uint32_t)b, 4)};
+    w += r / TURN * 4 % WORDS;
+    return w < WORDS ? w : w - WORDS;
+}
+__device__ static inline int place(int r, int w) { return r * WORDS + turned(r, w); }
+
+// Digit j of byte b, trit + 1, at bits 4 j of word b.
+struct digit_table {
+    uint32_t word[256];
+    constexpr digit_table() : word()
+    {
+        for (int b = 0; b < 256; b++)
+            for (int j = 0, rest = b; j < 5; j++, rest /= 3)
+                word[b] |= (uint32_t)(b > TV_TRIT_BYTE_MAX ? 1 : rest % 3) << (4 * j);
+    }
+};
+__device__ static constexpr digit_table digits_of_byte;
+
+// What digits 0, 1, 2 stand for in the group of exponent E, as bytes.
+__device__ static inline uint32_t values(const tv_decode_args &a, int E)
+{
+    int L = tv_lattice_value(a.mantissa_bits, E - a.base);
+    return (uint32_t)(uint8_t)-L | (uint32_t)L << 16;
+}
+
+// Groups of at least 16 weights: a tile's values lie in shared memory, row by row. A tile has at most 11 groups of a row.
+#define GROUPS 11
+__device__ static inline bool has_shared_values(const tv_decode_args &a) { return a.group % 16 == 0; }
+__device__ static inline int group_bits(const tv_decode_args &a) { return 31 - __clz((int)a.group); }
+
+__device__ static inline void fill_values(const tv_decode_args &a, int64_t n0, uint32_t k0, uint32_t *shared)
+{
+    uint32_t groups = (uint32_t)tv_row_groups(a.cols, a.group), first = k0 >> group_bits(a);
+    for (int i = threadIdx.x; i < ROWS * GROUPS; i += THREADS) {
+        int64_t n = n0 + i / GROUPS;
+        uint32_t g = first + (uint32_t)i % GROUPS;
+        if (n < a.rows && g < groups)
+            shared[i] = values(a, a.E[n * groups + g]);
     }
 }
 
-// The lattice values of four neighbours, as bytes.
-__device__ static inline uint32_t scales(const tv_decode_args &a, const int8_t *E, uint32_t k)
+// Four weights from column k, where a group may end between them.
+__device__ __noinline__ static uint32_t mixed_word(const tv_decode_args &a, const int8_t *E, uint32_t k,
+                                                   uint32_t digits)
 {
     uint32_t out = 0, group = (uint32_t)a.group;
-    if (group % 4 == 0) { // a power of two
-        uint32_t at = k >> (31 - __clz((int)group));
-        return (uint32_t)(uint8_t)tv_lattice_value(a.mantissa_bits, E[at] - a.base) * 0x01010101u;
-    }
     for (uint32_t j = 0; j < 4 && k + j < a.cols; j++)
-        out |= (uint32_t)(uint8_t)tv_lattice_value(a.mantissa_bits, E[(k + j) / group] - a.base) << (8 * j);
+        out |= (__byte_perm(values(a, E[(k + j) / group]), 0, digits >> (4 * j)) & 255u) << (8 * j);
     return out;
 }
 
-// Trits times scales, byte by byte: nothing is carried, since a scale is not 0.
-__device__ static inline uint32_t scaled(uint32_t trits, uint32_t scale)
-{
-    uint32_t negative = (trits >> 7) & 0x01010101u, used = (trits & 0x01010101u) * 0xFFu;
-    return ((scale & used) ^ negative * 0xFFu) + negative;
-}
-
-#define NO_TRITS 121 // the byte of five zeros
+#define NO_TRITS 0x79797979u // four bytes of five zeros
 #define TURNS ((ROWS * 8 + THREADS - 1) / THREADS)
 
 // What a thread unpacks in a turn: four packed bytes of row r, the weights of five words.
-typedef struct share {
-    int r, word;
-    int64_t n;
-    uint32_t k;
-    uint8_t byte[4];
-} share;
+__device__ static inline int share_row(int turn) { return (turn * THREADS + (int)threadIdx.x) / 8; }
+__device__ static inline int share_word(int turn) { return (turn * THREADS + (int)threadIdx.x) % 8 * 5; }
 
-__device__ static inline share fetch(const tv_decode_args &a, int64_t n0, uint32_t k0, int turn)
+// Four bytes from `at`, out of two aligned words that hold some of them.
+__device__ static inline uint32_t read4(const uint8_t *at)
 {
-    int i = turn * THREADS + (int)threadIdx.x;
-    share x = {i / 8, i % 8 * 5, n0 + i / 8, k0 + (uint32_t)i % 8 * 20, {0, 0, 0, 0}};
-    uint32_t row_bytes = (uint32_t)tv_row_bytes(a.cols);
-#pragma unroll
-    for (uint32_t j = 0; j < 4; j++)
-        x.byte[j] =
-            i < ROWS * 8 && x.n < a.rows && x.k / 5 + j < row_bytes ? a.T[x.n * row_bytes + x.k / 5 + j] : NO_TRITS;
-    return x;
+    const uint32_t *word = (const uint32_t *)((uintptr_t)at & ~(uintptr_t)3);
+    unsigned shift = (unsigned)(uintptr_t)at % 4 * 8;
+    uint32_t low = word[0];
+    return shift == 0 ? low : __funnelshift_r(low, word[1], shift);
 }
 
-__device__ static inline void unpack(const tv_decode_args &a, const share &x, const five *table, uint32_t *tile)
+__device__ static inline uint32_t fetch(const tv_decode_args &a, int64_t n0, uint32_t k0, int turn)
 {
-    const int8_t *E = a.E + x.n * tv_row_groups(a.cols, a.group);
-    if (x.r >= ROWS || x.n >= a.rows)
+    int64_t n = n0 + share_row(turn), row_bytes = tv_row_bytes(a.cols);
+    uint32_t at = (k0 + 4 * (uint32_t)share_word(turn)) / 5, bytes = NO_TRITS;
+    const uint8_t *T = a.T + n * row_bytes + at;
+    if (share_row(turn) >= ROWS || n >= a.rows)
+        return NO_TRITS;
+    if (at + 4 <= row_bytes)
+        return read4(T);
+    for (uint32_t j = 0; at + j < row_bytes; j++)
+        bytes = (bytes & ~(255u << (8 * j))) | (uint32_t)T[j] << (8 * j);
+    return bytes;
+}
+
+__device__ static inline void unpack(const tv_decode_args &a, int64_t n0, uint32_t k0, int turn, uint32_t bytes,
+                                     const uint32_t *table, const uint32_t *shared, uint32_t *tile)
+{
+    int r = share_row(turn);
+    int64_t n = n0 + r;
+    if (r >= ROWS || n >= a.rows)
         return;
-    five f[4] = {table[x.byte[0]], table[x.byte[1]], table[x.byte[2]], table[x.byte[3]]};
-    uint32_t trits[5] = {f[0].low, f[0].high | f[1].low << 8, f[1].low >> 24 | f[1].high << 8 | f[2].low << 16,
-                         f[2].low >> 16 | f[2].high << 16 | f[3].low << 24, f[3].low >> 8 | f[3].high << 24};
+    uint32_t first = k0 & ((uint32_t)a.group - 1), last = table[bytes >> 24];
+    uint64_t digits = (uint64_t)table[bytes & 255] | (uint64_t)table[bytes >> 8 & 255] << 20 |
+                      (uint64_t)table[bytes >> 16 & 255] << 40 | (uint64_t)last << 60;
 #pragma unroll
-    for (uint32_t i = 0; i < 5; i++)
-        if (x.k + 4 * i < a.cols)
-            tile[place(x.r, x.word + (int)i)] = scaled(trits[i], scales(a, E, x.k + 4 * i));
+    for (int i = 0; i < 5; i++) {
+        int word = share_word(turn) + i;
+        uint32_t four = i == 4 ? last >> 4 : (uint32_t)(digits >> (16 * i)), out;
+        if (has_shared_values(a))
+            out = __byte_perm(shared[r * GROUPS + ((first + 4 * (uint32_t)word) >> group_bits(a))], 0, four);
+        else
+            out = mixed_word(a, a.E + n * tv_row_groups(a.cols, a.group), k0 + 4 * (uint32_t)word, four);
+        tile[place(r, word)] = out;
+    }
 }
 
 // Store up to 16 bytes, `room` of them.
@@ -134,20 +164,23 @@ __device__ static inline void store_turned(const tv_decode_args &a, int64_t n0, 
 __global__ static void __launch_bounds__(THREADS, 4) decode_kernel(const __grid_constant__ tv_many<tv_decode_args> many)
 {
     __shared__ __align__(16) uint32_t tile[ROWS * WORDS];
-    __shared__ five table[256];
+    __shared__ uint32_t table[256], group_values[ROWS * GROUPS];
     unsigned block;
     const tv_decode_args &a = many.item[tv_many_find(many, &block)];
     unsigned across = (unsigned)tv_ceil_div(a.cols, COLS);
     int64_t n0 = (int64_t)(block / across) * ROWS, k0 = (int64_t)(block % across) * COLS;
-    share shares[TURNS];
+    uint32_t shares[TURNS];
 #pragma unroll
     for (int turn = 0; turn < TURNS; turn++)
         shares[turn] = fetch(a, n0, (uint32_t)k0, turn);
-    fill_table(table);
+    if (threadIdx.x < 256)
+        table[threadIdx.x] = digits_of_byte.word[threadIdx.x];
+    if (has_shared_values(a))
+        fill_values(a, n0, (uint32_t)k0, group_values);
     __syncthreads();
 #pragma unroll
     for (int turn = 0; turn < TURNS; turn++)
-        unpack(a, shares[turn], table, tile);
+        unpack(a, n0, (uint32_t)k0, turn, shares[turn], table, group_values, tile);
     __syncthreads();
     for (int i = threadIdx.x; a.w8 && i < ROWS * (COLS / 16); i += THREADS) {
         int r = i / (COLS / 16), piece = i % (COLS / 16);
