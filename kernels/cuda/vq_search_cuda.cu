@@ -14,6 +14,9 @@
 #include "kernels/cuda/mma_cuda.cuh"
 #include "kernels/cuda/moe_scratch.h"
 #include "kernels/cuda/vq_ops_cuda.h"
+extern "C" {
+#include "kernels/ref/vq_common.h"
+}
 
 #define THREADS 128
 #define WARPS (THREADS / TV_WARP)
@@ -155,12 +158,6 @@ __device__ static inline uint4 narrow_words(const int8_t *q, int cols, int part)
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-__device__ static inline int32_t doubled_scale(float scale, int base)
-{
-    float units = rintf(scale * tv_exp2i(8 - base));
-    return 2 * (units < 1.0f ? 1 : units > 1023.0f ? 1023 : (int32_t)units);
-}
-
 __device__ static void stage_queries(const search_job &job, const search_unit &unit, search_shared &shared)
 {
     const tv_vq_search_args &a = job.a;
@@ -175,7 +172,7 @@ __device__ static void stage_queries(const search_job &job, const search_unit &u
     }
     for (int i = threadIdx.x; i < TILE; i += THREADS) {
         bool used = i < unit.queries;
-        shared.scales[i] = used ? doubled_scale(a.scale[a.item[unit.from + i] / a.probes], a.table.base) : 0;
+        shared.scales[i] = used ? 2 * tv_vq_scale(a.scale[a.item[unit.from + i] / a.probes], a.table.base) : 0;
         shared.best[i] = 0;
     }
 }
