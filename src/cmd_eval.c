@@ -65,13 +65,12 @@ done:
 
 tv_status tv_cmd_eval(tv_comm *comm, int argc, char **argv)
 {
-    const char *dir = NULL, *data = NULL;
+    const char *dir = NULL, *data = NULL, *without = NULL;
     int64_t windows = 256;
     int recall = 0;
     const tv_arg args[] = {
-        {"--checkpoint", TV_ARG_TEXT, &dir, "DIR", 1},
-        {"--data", TV_ARG_TEXT, &data, "FILE", 1},
-        {"--windows", TV_ARG_INT, &windows, "N", 0},
+        {"--checkpoint", TV_ARG_TEXT, &dir, "DIR", 1},        {"--data", TV_ARG_TEXT, &data, "FILE", 1},
+        {"--windows", TV_ARG_INT, &windows, "N", 0},          {"--without", TV_ARG_TEXT, &without, "PART,...", 0},
         {"--codebook-recall", TV_ARG_FLAG, &recall, NULL, 0},
     };
     const tv_arg_table table = {"eval", args, sizeof args / sizeof *args, NULL};
@@ -82,6 +81,8 @@ tv_status tv_cmd_eval(tv_comm *comm, int argc, char **argv)
     tv_status st = tv_command_load(dir, comm, 0, &loaded);
     if (st == TV_OK && recall)
         st = check_recall(comm, &loaded);
+    if (st == TV_OK && without)
+        st = tv_comm_agree(comm, tv_model_mute(&loaded.model, without));
     if (st == TV_OK)
         st = evaluate(comm, &loaded, data, windows, recall);
     tv_command_unload(&loaded);

@@ -111,12 +111,42 @@ tv_status tv_model_plan(tv_model *model, const tv_params_layout_args *args, int6
     return plan_parts(model);
 }
 
+static tv_status mute_one(tv_model *model, const char *name)
+{
+    int found = 0;
+    for (int64_t i = 1; i < model->part_count - 1; i++) {
+        if (strcmp(model->parts[i]->name, name) == 0 || strcmp(model->parts[i]->ops->kind, name) == 0) {
+            model->muted[i] = found = 1;
+        }
+    }
+    return found ? TV_OK : TV_FAIL(TV_USAGE, "the model has no part '%s' that adds to its residual stream", name);
+}
+
+tv_status tv_model_mute(tv_model *model, const char *names)
+{
+    void *memory = NULL;
+    char *list = strdup(names), *rest = NULL;
+    model->muted = calloc((size_t)model->part_count, 1);
+    tv_status st = list && model->muted ? TV_OK : TV_FAIL(TV_MEMORY, "no memory for a list of parts");
+    for (char *name = list ? strtok_r(list, ",", &rest) : NULL; st == TV_OK && name;
+         name = strtok_r(NULL, ",", &rest)) {
+        st = mute_one(model, name);
+    }
+    free(list);
+    TV_TRY(st);
+    TV_TRY(model->backend->alloc((size_t)(model->max_tokens * model->config.model.width) * sizeof(float), &memory));
+    model->unmuted = memory;
+    return TV_OK;
+}
+
 void tv_model_free(tv_model *model)
 {
     if (model == NULL) {
         return;
     }
+    free(model->muted);
     if (model->backend != NULL) {
+        model->backend->free(model->unmuted);
         model->backend->free(model->scratch_slab);
         model->backend->free(model->saved_slab);
     }
@@ -147,6 +177,15 @@ static tv_status check_unit(const tv_model *model, const tv_unit *unit)
     return TV_OK;
 }
 
+// Its exchanges with other ranks and what later parts take from it stay; x becomes what it was.
+static tv_status forward_muted(tv_model *model, tv_part *part, tv_unit *unit)
+{
+    size_t bytes = (size_t)(unit->tokens * model->config.model.width) * sizeof(float);
+    TV_TRY(unit->backend->copy(model->unmuted, model->x, bytes, TV_COPY_DEVICE, unit->stream));
+    TV_TRY(part->ops->forward(part, unit, model->x));
+    return unit->backend->copy(model->x, model->unmuted, bytes, TV_COPY_DEVICE, unit->stream);
+}
+
 tv_status tv_model_forward(tv_model *model, tv_unit *unit)
 {
     TV_TRY(check_unit(model, unit));
@@ -155,7 +194,8 @@ tv_status tv_model_forward(tv_model *model, tv_unit *unit)
     for (int64_t i = 0; i < model->part_count; i++) {
         tv_part *part = model->parts[i];
         tv_range_push(unit->backend, part->name);
-        tv_status st = part->ops->forward(part, unit, model->x);
+        int muted = model->muted != NULL && model->muted[i];
+        tv_status st = muted ? forward_muted(model, part, unit) : part->ops->forward(part, unit, model->x);
         tv_range_pop(unit->backend);
         TV_TRY(st);
     }

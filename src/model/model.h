@@ -21,6 +21,8 @@ typedef struct tv_model {
     float *window_loss; // [M / context] summed per window
     int64_t max_tokens;
     const tv_backend *backend;
+    unsigned char *muted; // [part_count], or NULL: none is
+    float *unmuted;       // [M, D] what x was before a muted part
 } tv_model;
 
 // Build the part list and declare every tensor. No memory for state or activations yet. Call tv_model_free also after a
@@ -29,6 +31,9 @@ tv_status tv_model_create(tv_model *model, const tv_config *config);
 // Lay out state and plan activations for at most max_tokens tokens, in windows of at most config.model.context. Once a
 // model. args->backend NULL: measure only. args->training 0: forward only, all parts share their buffers.
 tv_status tv_model_plan(tv_model *model, const tv_params_layout_args *args, int64_t max_tokens);
+// After the plan, for evaluation only: the parts of `names` (kinds or full names, separated by commas: "codebook,block.0.moe") run, but add
+// nothing to x. TV_USAGE: no part is called so, or it is embed or head, which do not add.
+tv_status tv_model_mute(tv_model *model, const char *names);
 void tv_model_free(tv_model *model);
 size_t tv_model_saved_bytes(const tv_model *model); // planned, of this rank
 size_t tv_model_scratch_bytes(const tv_model *model);

@@ -54,6 +54,15 @@ for n in 1 3 4; do
     bpb=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
     same "$bpb" "${first_bpb:=$bpb}" "bits per byte on $n ranks"
 done
+# Without what a part adds: another number, the same on any number of ranks.
+for n in 1 3; do
+    expect 0 ranks "$n" eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21 --without codebook,composite
+    muted=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
+    same "$muted" "${first_muted:=$muted}" "bits per byte without the codebooks on $n ranks"
+done
+[ "$muted" != "$bpb" ] || fail "the codebooks add nothing"
+expect 2 trivote eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --without codebook,embed
+says_once "no part 'embed' that adds"
 expect 0 trivote eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21 --codebook-recall
 says 'codebook: recall_32=1.000000'
 says 'codebook: excess_32=0.000000'
