@@ -31,8 +31,9 @@ tv_status tv_bench_step(tv_comm *comm, const tv_backend *backend, const tv_confi
 // count (in host memory: the resident pages of the process); a table to `out`, from rank 0.
 tv_status tv_bench_memory(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
 
-// A codebook's search, votes and ballot; a table to `out`. The backend is open.
-tv_status tv_bench_codebook(const tv_backend *backend, FILE *out);
+// A codebook's search, votes and ballot; a table to `out`. Of the config only codebook.rows counts; 0: as many as suit the backend. The
+// backend is open.
+tv_status tv_bench_codebook(const tv_backend *backend, const tv_config *config, FILE *out);
 
 // Collective. The mixture of experts: ops and layers with one rank, the exchange of rows with several; a table to `out`, from rank 0. The
 // backend is open.

@@ -26,12 +26,17 @@ static tv_status run_init(const tv_backend *b, const void *args)
     return b->vq.init(&((const codebook *)args)->init, NULL);
 }
 
-static tv_status run_search(const tv_backend *b, const void *args)
+static tv_status run_plan(const tv_backend *b, const void *args)
 {
     const codebook *c = args;
     TV_TRY(b->vq.probes(&c->probes, NULL));
-    TV_TRY(b->vq.plan(&c->plan, NULL));
-    return b->vq.search(&c->search, NULL);
+    return b->vq.plan(&c->plan, NULL);
+}
+
+static tv_status run_search(const tv_backend *b, const void *args)
+{
+    TV_TRY(run_plan(b, args));
+    return b->vq.search(&((const codebook *)args)->search, NULL);
 }
 
 static tv_status run_oracle(const tv_backend *b, const void *args)
@@ -70,12 +75,27 @@ static void make_table(codebook *c, int64_t rows)
     c->buckets = (int64_t)1 << c->table.bits;
 }
 
+// 2^-7 .. 2^-6: of queries up to about 1.
+static float *make_scales(tv_bench_pool *pool, int64_t tokens)
+{
+    float *host = malloc((size_t)tokens * sizeof *host);
+    if (host == NULL) {
+        pool->status = TV_FAIL(TV_MEMORY, "no memory for %lld scales", (long long)tokens);
+        return NULL;
+    }
+    for (int64_t t = 0; t < tokens; t++)
+        host[t] = 0x1p-7f + 0x1p-17f * (float)(t % 1024);
+    float *scales = tv_bench_copy(pool, host, tokens * FLOAT);
+    free(host);
+    return scales;
+}
+
 static void make_search(codebook *c)
 {
     tv_bench_pool *pool = &c->pool;
     int64_t pairs = c->tokens * PROBES;
     int8_t *q = tv_bench_int8s(pool, c->tokens * WIDTH, -TV_VQ_QMAX, TV_VQ_QMAX);
-    float *scale = tv_bench_zeros(pool, c->tokens * FLOAT);
+    float *scale = make_scales(pool, c->tokens);
     int32_t *bucket = tv_bench_zeros(pool, pairs * INT), *item = tv_bench_zeros(pool, pairs * INT);
     int32_t *start = tv_bench_zeros(pool, (c->buckets + 1) * INT), *whole = tv_bench_zeros(pool, c->tokens * INT);
     c->probes = (tv_vq_probes_args){
@@ -138,7 +158,9 @@ static tv_status prepare(codebook *c, const tv_backend *backend)
     for (int32_t i = 0; i <= rows; i++)
         numbers[i] = i;
     c->ballot.start = tv_bench_copy(&c->pool, numbers, (rows + 1) * (int64_t)INT);
-    tv_status st = backend->copy((void *)c->ballot.order, numbers, (size_t)rows * INT, TV_COPY_TO_DEVICE, NULL);
+    tv_status st = c->pool.status;
+    if (st == TV_OK)
+        st = backend->copy((void *)c->ballot.order, numbers, (size_t)rows * INT, TV_COPY_TO_DEVICE, NULL);
     free(numbers);
     return st;
 }
@@ -149,13 +171,14 @@ static tv_status time_jobs(codebook *c, const tv_backend *backend, FILE *out)
     double touched = (double)c->ballot.count;
     const tv_bench_job jobs[] = {
         {"initial state", run_init, c, rows * (13 + 1 + WIDTH + 1), 0},
+        {"buckets of 8 probes", run_plan, c, tokens * (WIDTH + PROBES * 2 * INT), 0},
         {"search, 8 probes", run_search, c, tokens * PROBES * BUCKET_ROWS * 14,
          tokens * PROBES * rows / (double)c->buckets * a_row},
         {"all rows", run_oracle, c, rows * 14, (double)c->oracle_tokens * rows * a_row},
         {"votes of a unit", run_votes, c, tokens * WIDTH * 5, 0},
         {"ballot of its rows", run_ballot, c, touched * (2 * (13 + 1 + WIDTH + 1) + 72), 0},
     };
-    const double queries[] = {0, tokens, (double)c->oracle_tokens, tokens, 0};
+    const double queries[] = {0, tokens, tokens, (double)c->oracle_tokens, tokens, 0};
     for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
         double seconds;
         TV_TRY(tv_bench_time_job(backend, &jobs[i], &seconds));
@@ -168,9 +191,15 @@ static tv_status time_jobs(codebook *c, const tv_backend *backend, FILE *out)
     return TV_OK;
 }
 
-tv_status tv_bench_codebook(const tv_backend *backend, FILE *out)
+tv_status tv_bench_codebook(const tv_backend *backend, const tv_config *config, FILE *out)
 {
     int64_t rows = backend->host_memory ? 1000000 : 10000000;
+    if (config->codebook.rows > 0)
+        rows = config->codebook.rows;
+    if (rows < PROBES * BUCKET_ROWS)
+        return TV_FAIL(TV_CONFIG,
+                       "codebook.rows=%lld: the benchmark looks into %d buckets of %d rows; take at least %d rows",
+                       (long long)rows, PROBES, BUCKET_ROWS, PROBES * BUCKET_ROWS);
     codebook c = {.pool = {.backend = backend},
                   .tokens = backend->host_memory ? 4096 : 65536,
                   .oracle_tokens = backend->host_memory ? 64 : 65536};

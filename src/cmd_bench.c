@@ -20,23 +20,24 @@ static tv_status bench_gemm(const tv_backend *backend, FILE *out)
     return tv_bench_gemm(backend, out);
 }
 
-// A benchmark of one process, one of all ranks, or one of all ranks that trains by a config.
+// A benchmark of one process, one of one process that reads a config, one of all ranks, or one of all ranks that trains by a config.
 static const struct {
     const char *name;
     tv_status (*run)(const tv_backend *backend, FILE *out);
+    tv_status (*run_config)(const tv_backend *backend, const tv_config *config, FILE *out);
     tv_status (*run_ranks)(tv_comm *comm, const tv_backend *backend, FILE *out);
     tv_status (*train)(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
 } benches[] = {
-    {"gemm", bench_gemm, NULL, NULL},
-    {"decode", tv_bench_decode, NULL, NULL},
-    {"quantise", tv_bench_quantise, NULL, NULL},
-    {"attention", tv_bench_attention, NULL, NULL},
-    {"ops", tv_bench_ops, NULL, NULL},
-    {"exchange", NULL, tv_bench_exchange, NULL},
-    {"moe", NULL, tv_bench_moe, NULL},
-    {"codebook", tv_bench_codebook, NULL, NULL},
-    {"step", NULL, NULL, tv_bench_step},
-    {"memory", NULL, NULL, tv_bench_memory},
+    {.name = "gemm", .run = bench_gemm},
+    {.name = "decode", .run = tv_bench_decode},
+    {.name = "quantise", .run = tv_bench_quantise},
+    {.name = "attention", .run = tv_bench_attention},
+    {.name = "ops", .run = tv_bench_ops},
+    {.name = "exchange", .run_ranks = tv_bench_exchange},
+    {.name = "moe", .run_ranks = tv_bench_moe},
+    {.name = "codebook", .run_config = tv_bench_codebook},
+    {.name = "step", .train = tv_bench_step},
+    {.name = "memory", .train = tv_bench_memory},
 };
 #define BENCH_COUNT ((int64_t)(sizeof benches / sizeof *benches))
 #define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, moe, codebook, step, memory"
@@ -65,28 +66,32 @@ static tv_status default_config(const request *r, tv_config *config)
     return st == TV_OK ? tv_config_check(config) : st;
 }
 
-static tv_status train_at(int64_t i, const request *r)
+static tv_status config_at(int64_t i, const request *r)
 {
     tv_config config = {0};
     tv_status st =
         r->path ? tv_command_config(r->path, r->sets.items, r->sets.count, &config) : default_config(r, &config);
     st = tv_comm_agree(r->comm, st);
-    if (st == TV_OK)
+    if (st == TV_OK && benches[i].train != NULL)
         st = benches[i].train(r->comm, r->backend, &config, stdout);
+    else if (st == TV_OK)
+        st = benches[i].run_config(r->backend, &config, stdout);
     tv_config_free(&config);
     return st;
 }
 
+static int is_of_one_process(int64_t i) { return benches[i].run != NULL || benches[i].run_config != NULL; }
+
 static tv_status run_at(int64_t i, const request *r)
 {
-    if (benches[i].train != NULL)
-        return train_at(i, r);
-    if (benches[i].run_ranks != NULL)
-        return benches[i].run_ranks(r->comm, r->backend, stdout);
-    if (tv_comm_size(r->comm) > 1)
+    if (is_of_one_process(i) && tv_comm_size(r->comm) > 1)
         return TV_FAIL(TV_USAGE, "trivote bench %s runs as one process; start it without mpirun or srun",
                        benches[i].name);
-    return benches[i].run(r->backend, stdout);
+    if (benches[i].run != NULL)
+        return benches[i].run(r->backend, stdout);
+    if (benches[i].run_ranks != NULL)
+        return benches[i].run_ranks(r->comm, r->backend, stdout);
+    return config_at(i, r);
 }
 
 // "all" are those that so many ranks can run.
@@ -95,7 +100,7 @@ static tv_status run_bench(const char *name, const request *r)
     const char *names[BENCH_COUNT + 1] = {"all"};
     int all = strcmp(name, "all") == 0, known = all;
     for (int64_t i = 0; i < BENCH_COUNT; i++) {
-        int fits = tv_comm_size(r->comm) == 1 || benches[i].run == NULL;
+        int fits = tv_comm_size(r->comm) == 1 || !is_of_one_process(i);
         names[i + 1] = benches[i].name;
         if ((all && fits) || strcmp(name, benches[i].name) == 0) {
             known = 1;

@@ -42,16 +42,19 @@ typedef struct search_job {
 
 // What a block keeps at hand.
 typedef struct search_shared {
-    uint32_t selectors[256 * TV_WARP]; // of a packed byte, a copy a lane
-    uint4 queries[TILE][4];            // words of each part
-    search_key best[TILE];             // score and place: the number of four rows within the run
-    int32_t scales[TILE];              // 2 sq
+    uint32_t selectors[256 * TV_WARP];          // of a packed byte, a copy a lane
+    uint4 queries[TILE / FRAGMENT][2][TV_WARP]; // left operands of a fragment's two products, as lanes hold them
+    search_key best[TILE];                      // score and place: the number of four rows within the run
+    int32_t scales[TILE];                       // 2 sq
     int drawn;
 } search_shared;
 
 typedef struct search_unit {
-    int64_t first, last; // rows
-    int32_t from;        // pairs from .. from + queries - 1 of the plan
+    int64_t first; // row
+    int32_t rows;
+    const uint8_t *T; // of the first row
+    const int8_t *E;
+    int32_t from; // pairs from .. from + queries - 1 of the plan
     int queries;
 } search_unit;
 
@@ -80,23 +83,23 @@ __device__ static inline uint32_t pick_bytes(uint32_t values, uint32_t selectors
     return out;
 }
 
-// A lane's share of a packed row.
+// A lane's share of a packed row of the unit.
 typedef struct packed_part {
     uint32_t byte[4];
     int code; // of its exponent; -1: no row
 } packed_part;
 
-__device__ static inline packed_part load_part(const tv_vq_table &table, int64_t row, int64_t last)
+__device__ static inline packed_part load_part(const tv_vq_table &table, const search_unit &unit, int row)
 {
-    int part = tv_warp_lane() % 4, packed = ((int)table.cols + 4) / 5;
-    int64_t at = (row < last ? row : last - 1) - table.first_row;
-    const uint8_t *T = table.T + at * packed;
+    int part = tv_warp_lane() % 4, packed = ((int)table.cols + 4) / 5, at = min(row, unit.rows - 1);
+    const uint8_t *T = unit.T + (uint64_t)(uint32_t)at * (uint32_t)packed;
     packed_part out;
 #pragma unroll
     for (int j = 0; j < 3; j++)
         out.byte[j] = 3 * part + j < packed ? T[3 * part + j] : ZERO_BYTE;
     out.byte[3] = packed > 12 ? T[12] : ZERO_BYTE;
-    out.code = row < last ? table.E[at] - table.base : -1;
+    int code = unit.E[at] - table.base;
+    out.code = row < unit.rows ? code : -1;
     return out;
 }
 
@@ -104,16 +107,17 @@ __device__ static inline packed_part load_part(const tv_vq_table &table, int64_t
 __device__ static inline void decode_part(const search_shared &shared, const packed_part &in, int mantissa_bits,
                                           uint32_t words[4])
 {
-    int lane = tv_warp_lane(), value = in.code < 0 ? 0 : tv_lattice_value(mantissa_bits, in.code);
+    const uint32_t *selectors = shared.selectors + tv_warp_lane();
+    int value = in.code < 0 ? 0 : tv_lattice_value(mantissa_bits, in.code);
     uint32_t values = (uint32_t)value << 8 | ((uint32_t)-value & 0xFF) << 16, s[4];
 #pragma unroll
     for (int j = 0; j < 4; j++)
-        s[j] = shared.selectors[in.byte[j] * TV_WARP + lane];
+        s[j] = selectors[in.byte[j] * TV_WARP];
     words[0] = pick_bytes(values, s[0]);
     words[1] = pick_bytes(values, s[1]);
     words[2] = pick_bytes(values, s[2]);
     words[3] = pick_bytes(values, s[0] >> 16 | (s[1] >> 12 & 0xF0) | (s[2] >> 8 & 0xF00) |
-                                      (s[3] << (12 - 4 * (lane % 4)) & 0xF000));
+                                      (s[3] << (12 - 4 * (tv_warp_lane() % 4)) & 0xF000));
 }
 
 __device__ static inline int part_norm(const uint32_t words[4])
@@ -168,7 +172,10 @@ __device__ static void stage_queries(const search_job &job, const search_unit &u
             const int8_t *q = a.q + (int64_t)(a.item[unit.from + i / 4] / a.probes) * cols;
             words = job.wide ? wide_words(q, i % 4) : narrow_words(q, cols, i % 4);
         }
-        shared.queries[i / 4][i % 4] = words;
+        // Of a fragment's queries lanes hold number lane / 4 and that plus 8, side by side.
+        uint4 *both = &shared.queries[i / (4 * FRAGMENT)][0][i % (4 * FRAGMENT / 2)];
+        uint32_t *low = (uint32_t *)both + i / (4 * FRAGMENT / 2) % 2, *high = low + 4 * TV_WARP;
+        low[0] = words.x, low[2] = words.y, high[0] = words.z, high[2] = words.w;
     }
     for (int i = threadIdx.x; i < TILE; i += THREADS) {
         bool used = i < unit.queries;
@@ -181,7 +188,7 @@ __device__ static void stage_queries(const search_job &job, const search_unit &u
 
 // A warp's side of FRAGMENTS x 16 queries. Of fragment i a lane holds the queries 16 i + lane / 4 and that plus 8.
 template <int FRAGMENTS> struct query_side {
-    uint32_t words[FRAGMENTS][8]; // two left operands
+    uint4 low[FRAGMENTS], high[FRAGMENTS]; // left operands of the two products
     int32_t scale[FRAGMENTS][2], best[FRAGMENTS][2], group[FRAGMENTS][2];
 };
 
@@ -190,19 +197,16 @@ __device__ static inline void take_queries(const search_shared &shared, query_si
 {
     int lane = tv_warp_lane();
 #pragma unroll
-    for (int i = 0; i < FRAGMENTS; i++)
+    for (int i = 0; i < FRAGMENTS; i++) {
+        side.low[i] = shared.queries[i][0][lane];
+        side.high[i] = shared.queries[i][1][lane];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            int query = i * FRAGMENT + lane / 4 + 8 * h;
-            uint4 words = shared.queries[query][lane % 4];
-            side.words[i][h] = words.x;
-            side.words[i][2 + h] = words.y;
-            side.words[i][4 + h] = words.z;
-            side.words[i][6 + h] = words.w;
-            side.scale[i][h] = shared.scales[query];
+            side.scale[i][h] = shared.scales[i * FRAGMENT + lane / 4 + 8 * h];
             side.best[i][h] = -INT32_MAX; // below every real score, and that of a row that is not there
             side.group[i][h] = 0;
         }
+    }
 }
 
 // 256 <w8, w8> of the lane's four rows, from the sums over the quads that decoded them.
@@ -223,10 +227,12 @@ __device__ static inline void score_group(query_side<FRAGMENTS> &side, const uin
 #pragma unroll
     for (int i = 0; i < FRAGMENTS; i++) {
         int32_t a[4] = {0, 0, 0, 0}, b[4] = {0, 0, 0, 0};
-        tv_mma_16832(a, side.words[i], low);
-        tv_mma_16832(b, side.words[i], high);
-        tv_mma_16832(a, side.words[i] + 4, low + 2);
-        tv_mma_16832(b, side.words[i] + 4, high + 2);
+        const uint32_t first[4] = {side.low[i].x, side.low[i].y, side.low[i].z, side.low[i].w};
+        const uint32_t second[4] = {side.high[i].x, side.high[i].y, side.high[i].z, side.high[i].w};
+        tv_mma_16832(a, first, low);
+        tv_mma_16832(b, first, high);
+        tv_mma_16832(a, second, low + 2);
+        tv_mma_16832(b, second, high + 2);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             int32_t scale = side.scale[i][h];
@@ -245,26 +251,25 @@ __device__ static inline void walk_rows(const search_job &job, const search_unit
 {
     const tv_vq_table &table = job.a.table;
     int lane = tv_warp_lane(), column = lane / 4, warp = threadIdx.x / TV_WARP;
-    int groups = (int)((unit.last - unit.first + GROUP - 1) / GROUP);
-    int64_t row = unit.first + warp * GROUP + 4 * (column / 2) + column % 2;
-    packed_part next[2] = {load_part(table, row, unit.last), load_part(table, row + 2, unit.last)};
+    int groups = (unit.rows + GROUP - 1) / GROUP, row = warp * GROUP + 4 * (column / 2) + column % 2;
+    packed_part next[2] = {load_part(table, unit, row), load_part(table, unit, row + 2)};
     for (int group = warp; group < groups; group += WARPS) {
         packed_part low = next[0], high = next[1];
         row += WARPS * GROUP;
         if (group + WARPS < groups) {
-            next[0] = load_part(table, row, unit.last);
-            next[1] = load_part(table, row + 2, unit.last);
+            next[0] = load_part(table, unit, row);
+            next[1] = load_part(table, unit, row + 2);
         }
         uint32_t low_words[4], high_words[4];
         decode_part(shared, low, table.mantissa_bits, low_words);
         decode_part(shared, high, table.mantissa_bits, high_words);
         int32_t norm[4];
         share_norms(quad_sum((uint32_t)part_norm(low_words)), quad_sum((uint32_t)part_norm(high_words)), norm);
-        int64_t mine = unit.first + (int64_t)group * GROUP + lane % 4 * 4;
-        if (mine + 4 > unit.last)
+        int left = unit.rows - group * GROUP - lane % 4 * 4; // of the lane's rows and behind them
+        if (left < 4)
 #pragma unroll
             for (int j = 0; j < 4; j++)
-                norm[j] = mine + j < unit.last ? norm[j] : INT32_MAX;
+                norm[j] = j < left ? norm[j] : INT32_MAX;
         score_group(side, low_words, high_words, norm, group);
     }
 }
@@ -316,12 +321,13 @@ __device__ static inline void look_again(const search_job &job, const search_uni
         for (int h = 0; h < 2; h++) {
             int query = i * FRAGMENT + lane / 4 + 8 * h;
             search_key best = shared.best[query];
-            int64_t row = unit.first + 4 * (int64_t)key_low(best);
+            int row = (int)(4 * key_low(best));
             packed_part parts[3]; // if it is none of three, it is the fourth
-            uint32_t words[4] = {side.words[i][h], side.words[i][2 + h], side.words[i][4 + h], side.words[i][6 + h]};
+            uint4 low = side.low[i], high = side.high[i];
+            uint32_t words[4] = {h ? low.y : low.x, h ? low.w : low.z, h ? high.y : high.x, h ? high.w : high.z};
 #pragma unroll
             for (int j = 0; j < 3; j++)
-                parts[j] = load_part(job.a.table, row + j, unit.last);
+                parts[j] = load_part(job.a.table, unit, row + j);
             int found = 3;
 #pragma unroll
             for (int j = 2; j >= 0; j--)
@@ -329,7 +335,7 @@ __device__ static inline void look_again(const search_job &job, const search_uni
             if (lane % 4 != 0 || query >= unit.queries)
                 continue;
             search_key *key = job.keys + job.a.item[unit.from + query];
-            search_key result = make_key(key_score(best), (uint32_t)(row + found));
+            search_key result = make_key(key_score(best), (uint32_t)(unit.first + row + found));
             if (job.chunks == 1)
                 *key = result;
             else
@@ -378,7 +384,9 @@ __device__ static search_unit find_unit(const search_job &job, int number, int t
     first = max(first, table.first_row) + number / tiles * job.chunk_rows;
     last = min(min(last, end), first + job.chunk_rows);
     int from = a.start[tile.x] + tile.y * TILE;
-    return {first, last, from, min(TILE, a.start[tile.x + 1] - from)};
+    int64_t at = first - table.first_row;
+    return {first, (int32_t)max(last - first, (int64_t)0), table.T + at * tv_row_bytes(table.cols), table.E + at,
+            from,  min(TILE, a.start[tile.x + 1] - from)};
 }
 
 __global__ static void __launch_bounds__(THREADS, BLOCKS) search_kernel(search_job job)
@@ -395,7 +403,7 @@ __global__ static void __launch_bounds__(THREADS, BLOCKS) search_kernel(search_j
         if (shared.drawn >= (int64_t)tiles * job.chunks)
             return;
         search_unit unit = find_unit(job, shared.drawn, tiles);
-        if (unit.first >= unit.last)
+        if (unit.rows == 0)
             continue;
         stage_queries(job, unit, shared);
         __syncthreads();

@@ -77,3 +77,16 @@ text_of() {
 text=$(text_of trivote)
 [ "${#text}" -ge 80 ] || fail "${#text} characters of text, not 80"
 same "$text" "$(text_of cpu)" "text on the GPU and on the CPU"
+
+# Codebooks: the bits of the CPU, and what an oracle says of their search.
+cd "$root"
+expect 0 cpu train --config tests/data/invariance-vq.yaml --run "$work/vq_cpu" --set run.backend=cpu
+want=$(final_field digest)
+expect 0 trivote train --config tests/data/invariance-vq.yaml --run "$work/vq_cuda" --set run.backend=cuda
+same "$(final_field digest)" "$want" "digest of a model with codebooks"
+checkpoint=$(newest "$work/vq_cuda")
+recall=(eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21 --codebook-recall)
+expect 0 cpu "${recall[@]}"
+want=$(grep -oE '(bpb|recall_[0-9]+|excess_[0-9]+)=[0-9.]+' <<<"$out")
+expect 0 trivote "${recall[@]}"
+same "$(grep -oE '(bpb|recall_[0-9]+|excess_[0-9]+)=[0-9.]+' <<<"$out")" "$want" "recall on the GPU and on the CPU"
