@@ -37,6 +37,8 @@ static tv_status keep_votes(tv_vq *vq, tv_unit *unit, const uint8_t *bytes, int6
     const tv_backend *backend = unit->backend;
     const tv_param *param = &unit->params->items[vq->table];
     int64_t size = tv_vq_vote_bytes(vq->cols);
+    if (count == 0)
+        return TV_OK;
     TV_TRY(make_room(vq, backend, count));
     tv_vq_votes_rows_args rows = {.count = count,
                                   .cols = vq->cols,

@@ -243,9 +243,47 @@ static void test_gradient(void **state)
     op_on_each(check_gradient);
 }
 
+// The bits of ref, with any outputs left out, and in place.
+static void check_gradient_bits(const op_backend *on)
+{
+    op_random random = {419, 0};
+    const op_backend *both[2] = {op_ref(), on};
+    for (int i = 0; i < 60; i++) {
+        tv_vq_gradient_args a = {.tokens = op_int(&random, 1, 700), .base = op_int(&random, -9, 0)};
+        a.cols = i % 3 == 0 ? 64 : i % 3 == 1 ? 4 * op_int(&random, 1, 16) : op_int(&random, 1, 64);
+        size_t items = (size_t)(a.tokens * a.cols), tokens = (size_t)a.tokens * 4;
+        int8_t *q = op_int8s(&random, a.tokens * a.cols, -121, 121);
+        int8_t *w8 = op_int8s(&random, a.tokens * a.cols, -120, 120);
+        float *scale = op_floats(&random, a.tokens, 0.02f), *g = op_floats(&random, a.tokens * a.cols, 1.0f);
+        float *row[2], *z[2], *loss[2];
+        int in_place = i % 2, some = op_int(&random, 0, 7);
+        a.beta = 0.3f, a.weight = 0.7f;
+        for (int k = 0; k < 2; k++) {
+            row[k] = op_host(items * 4), z[k] = op_host_copy(g, items * 4), loss[k] = op_host(tokens);
+            op_call call = op_begin(both[k]);
+            a.q = op_in(&call, q, items), a.w8 = op_in(&call, w8, items), a.scale = op_in(&call, scale, tokens);
+            a.row_grad = some & 1 ? op_out(&call, row[k], items * 4) : NULL;
+            a.z_grad = some & 2 ? op_out(&call, z[k], items * 4) : NULL;
+            a.loss = some & 4 ? op_out(&call, loss[k], tokens) : NULL;
+            a.g = some == 4 ? NULL : in_place && a.z_grad ? a.z_grad : op_in(&call, g, items * 4);
+            op_end(&call, both[k]->backend->vq.gradient(&a, NULL));
+        }
+        op_same("row gradient", on, row[0], row[1], items * 4);
+        op_same("query gradient", on, z[0], z[1], items * 4);
+        op_same("loss", on, loss[0], loss[1], tokens);
+    }
+}
+
+static void test_gradient_bits(void **state)
+{
+    (void)state;
+    op_against_ref(check_gradient_bits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_init), cmocka_unit_test(test_answers),
-                                       cmocka_unit_test(test_bad_answers), cmocka_unit_test(test_gradient)};
+                                       cmocka_unit_test(test_bad_answers), cmocka_unit_test(test_gradient),
+                                       cmocka_unit_test(test_gradient_bits)};
     return op_run("op_vq_table", tests);
 }

@@ -89,16 +89,17 @@ static void search_own(const op_backend *on, far_case *c)
     op_end(&call, on->backend->vq.search(&a, NULL));
 }
 
-static void run_farthest(const op_backend *on, far_case *c)
+static void run_farthest(const op_backend *on, far_case *c, int probes)
 {
     const tv_vq_table *t = &c->codebook.table;
-    size_t ints = (size_t)c->tokens * 4;
+    size_t ints = (size_t)c->tokens * 4, pairs = ints * (size_t)probes;
     op_call call = op_begin(on);
-    tv_vq_farthest_args a = {.tokens = c->tokens, .cols = t->cols, .probes = 1, .base = t->base, .buckets = c->buckets};
+    tv_vq_farthest_args a = {
+        .tokens = c->tokens, .cols = t->cols, .probes = probes, .base = t->base, .buckets = c->buckets};
     a.q = op_in(&call, c->q, (size_t)(c->tokens * t->cols)), a.scale = op_in(&call, c->scale, ints);
-    a.unit = op_in(&call, c->unit, ints), a.item = op_in(&call, c->item, ints);
+    a.unit = op_in(&call, c->unit, ints), a.item = op_in(&call, c->item, pairs);
     a.start = op_in(&call, c->start, (size_t)(c->buckets + 1) * 4);
-    a.row = op_in(&call, c->row, ints), a.score = op_in(&call, c->score, ints);
+    a.row = op_in(&call, c->row, pairs), a.score = op_in(&call, c->score, pairs);
     a.far = op_out(&call, c->far, (size_t)c->buckets * sizeof *c->far);
     op_end(&call, on->backend->vq.farthest(&a, NULL));
 }
@@ -124,7 +125,7 @@ static void check_farthest(const op_backend *on)
     for (int i = 0; i < 60; i++) {
         far_case c = random_far(&random);
         search_own(on, &c);
-        run_farthest(on, &c);
+        run_farthest(on, &c, 1);
         for (int64_t b = 0; b < c.buckets; b++) {
             int64_t best = -1;
             for (int64_t t = 0; t < c.tokens; t++)
@@ -144,12 +145,12 @@ static void check_farthest(const op_backend *on)
         tv_vq_far *once = op_host_copy(c.far, (size_t)c.buckets * sizeof *c.far);
         for (int64_t t = 0; t < c.tokens; t++)
             c.unit[t] += 3;
-        run_farthest(on, &c);
+        run_farthest(on, &c, 1);
         op_same("a later unit as far", on, once, c.far, (size_t)c.buckets * sizeof *c.far);
         // From earlier ones it takes the place of those as far.
         for (int64_t t = 0; t < c.tokens; t++)
             c.unit[t] -= 6;
-        run_farthest(on, &c);
+        run_farthest(on, &c, 1);
         for (int64_t b = 0; b < c.buckets; b++)
             assert_int_equal(c.far[b].unit, once[b].found ? once[b].unit - 3 : 0);
     }
@@ -161,6 +162,32 @@ static void test_farthest(void **state)
     op_on_each(check_farthest);
 }
 
+static vq_case copy_case(const vq_case *from)
+{
+    vq_case c = *from;
+    c.table.T = op_host_copy(from->table.T, c.T_bytes);
+    c.table.E = op_host_copy(from->table.E, c.row_bytes);
+    c.table.T_accum = op_host_copy(from->table.T_accum, c.accum_bytes);
+    c.table.E_accum = op_host_copy(from->table.E_accum, c.row_bytes);
+    c.usage = op_host_copy(from->usage, c.row_bytes * 2);
+    return c;
+}
+
+// Returns how many rows it started again.
+static int64_t run_restart(const op_backend *on, far_case *c)
+{
+    vq_case *book = &c->codebook;
+    int64_t restarts = 0;
+    op_call call = op_begin(on);
+    tv_vq_restart_args a = {.table = vq_out(&call, &book->table), .buckets = c->buckets, .usage_start = 5};
+    a.exponent = book->table.base;
+    a.far = op_in(&call, c->far, (size_t)c->buckets * sizeof *c->far);
+    a.usage = op_out(&call, book->usage, book->row_bytes * 2);
+    a.restarts = op_out(&call, &restarts, 8);
+    op_end(&call, on->backend->vq.restart(&a, NULL));
+    return restarts;
+}
+
 // In each bucket with a farthest query the first row that nobody uses takes its signs; nothing else changes.
 static void check_restart(const op_backend *on)
 {
@@ -169,22 +196,11 @@ static void check_restart(const op_backend *on)
     for (int i = 0; i < 60; i++) {
         far_case c = random_far(&random);
         vq_case *book = &c.codebook;
-        int64_t cols = book->table.cols, packed = (cols + 4) / 5, restarts = 0, want = 0;
+        int64_t cols = book->table.cols, packed = (cols + 4) / 5, want = 0;
         search_own(on, &c);
-        run_farthest(on, &c);
-        vq_case before = *book;
-        before.table.T = op_host_copy(book->table.T, book->T_bytes);
-        before.table.E = op_host_copy(book->table.E, book->row_bytes);
-        before.table.T_accum = op_host_copy(book->table.T_accum, book->accum_bytes);
-        before.table.E_accum = op_host_copy(book->table.E_accum, book->row_bytes);
-        before.usage = op_host_copy(book->usage, book->row_bytes * 2);
-        op_call call = op_begin(on);
-        tv_vq_restart_args a = {.table = vq_out(&call, &book->table), .buckets = c.buckets, .usage_start = 5};
-        a.exponent = book->table.base;
-        a.far = op_in(&call, c.far, (size_t)c.buckets * sizeof *c.far);
-        a.usage = op_out(&call, book->usage, book->row_bytes * 2);
-        a.restarts = op_out(&call, &restarts, 8);
-        op_end(&call, on->backend->vq.restart(&a, NULL));
+        run_farthest(on, &c, 1);
+        vq_case before = copy_case(book);
+        int64_t restarts = run_restart(on, &c);
         int64_t last = -1;
         for (int64_t r = 0; r < book->table.rows; r++) {
             int64_t b = tv_vq_bucket_of(book->table.rows, book->table.bits, r);
@@ -218,9 +234,117 @@ static void test_restart(void **state)
     op_on_each(check_restart);
 }
 
+// Many rows, at both borders of 16 bytes.
+static void large_usage(const op_backend *on, op_random *random, int offset, int halve, int16_t *usage, int64_t *counts)
+{
+    int64_t rows = 70001;
+    for (int64_t i = 0; i < rows; i++)
+        usage[i] = (int16_t)(op_next(random) % 3 == 0 ? 0 : op_next(random) % 32768 >> op_next(random) % 16);
+    for (int k = 0; k < 17; k++)
+        counts[k] = 100 + k;
+    op_call call = op_begin(on);
+    tv_vq_usage_args a = {.rows = rows - offset, .halve = halve};
+    a.usage = (int16_t *)op_out(&call, usage, (size_t)rows * 2) + offset;
+    a.counts = op_out(&call, counts, 17 * sizeof *counts);
+    op_end(&call, on->backend->vq.usage(&a, NULL));
+}
+
+static void check_large_usage(const op_backend *on)
+{
+    for (int i = 0; i < 4; i++) {
+        op_random random[2] = {{424, 0}, {424, 0}};
+        int64_t counts[2][17];
+        int16_t *usage[2];
+        for (int k = 0; k < 2; k++) {
+            usage[k] = op_host(70001 * sizeof(int16_t));
+            large_usage(k == 0 ? op_ref() : on, &random[k], i % 2, i / 2, usage[k], counts[k]);
+        }
+        op_same("usage", on, usage[0], usage[1], 70001 * sizeof(int16_t));
+        op_same("counts", on, counts[0], counts[1], sizeof counts[0]);
+    }
+}
+
+// Thousands of queries with several slots, any rows and scores; few rows are without use.
+static far_case large_far(op_random *random, int probes)
+{
+    far_case c = {.codebook = vq_random_case(random, 3000), .tokens = op_int(random, 1000, 3000)};
+    int64_t cols = c.codebook.table.cols;
+    size_t ints = (size_t)c.tokens * 4, pairs = ints * (size_t)probes;
+    c.buckets = 1 << c.codebook.table.bits;
+    c.q = op_int8s(random, c.tokens * cols, -121, 121);
+    c.scale = op_host(ints), c.unit = op_host(ints), c.start = op_host((size_t)(c.buckets + 1) * 4);
+    c.bucket = op_host(pairs), c.item = op_host(pairs), c.row = op_host(pairs), c.score = op_host(pairs);
+    c.far = op_host((size_t)c.buckets * sizeof *c.far);
+    for (int64_t t = 0; t < c.tokens; t++) {
+        c.scale[t] = ldexpf(1.0f + (float)op_int(random, 0, 99) / 128, c.codebook.table.base + op_int(random, -4, 3));
+        c.unit[t] = op_int(random, 0, 5);
+    }
+    for (int64_t t = 1; t < c.tokens; t += 2) { // as far as the query before
+        memcpy(c.q + t * cols, c.q + (t - 1) * cols, (size_t)cols);
+        c.scale[t] = c.scale[t - 1];
+    }
+    for (int64_t p = 0; p < c.tokens * probes; p++) {
+        c.bucket[p] = op_int(random, 0, (int)c.buckets); // the last is none
+        c.row[p] = op_int(random, -1, 3);
+        c.score[p] = op_int(random, -1, 1) * 1000;
+    }
+    for (int64_t r = 0; r < c.codebook.table.rows; r++)
+        c.codebook.usage[r] = op_int(random, 0, 400) > 0;
+    return c;
+}
+
+static void plan_far(far_case *c, int probes)
+{
+    size_t pairs = (size_t)(c->tokens * probes) * 4;
+    op_call call = op_begin(op_ref());
+    tv_vq_plan_args plan = {.tokens = c->tokens, .probes = probes, .buckets = c->buckets};
+    plan.bucket = op_in(&call, c->bucket, pairs);
+    plan.item = op_out(&call, c->item, pairs);
+    plan.start = op_out(&call, c->start, (size_t)(c->buckets + 1) * 4);
+    op_end(&call, op_ref()->backend->vq.plan(&plan, NULL));
+}
+
+// Against ref, twice: the second time with a far query in most buckets.
+static void check_large_far(const op_backend *on)
+{
+    op_random random = {425, 0};
+    for (int i = 0; i < 6; i++) {
+        int probes = op_int(&random, 1, 3);
+        far_case want = large_far(&random, probes), got;
+        size_t fars = (size_t)want.buckets * sizeof *want.far;
+        plan_far(&want, probes);
+        got = want;
+        got.far = op_host(fars);
+        for (int turn = 0; turn < 2; turn++) {
+            run_farthest(op_ref(), &want, probes);
+            run_farthest(on, &got, probes);
+            op_same("farthest", on, want.far, got.far, fars);
+            for (int64_t t = 0; t < want.tokens; t++) {
+                want.unit[t] = (want.unit[t] + 3) % 6;
+                want.score[t * probes] -= op_int(&random, 0, 1);
+            }
+        }
+        vq_case *book = &want.codebook, *other = &got.codebook;
+        *other = copy_case(book);
+        assert_int_equal(run_restart(op_ref(), &want), run_restart(on, &got));
+        op_same("trits", on, book->table.T, other->table.T, book->T_bytes);
+        op_same("exponents", on, book->table.E, other->table.E, book->row_bytes);
+        op_same("counters", on, book->table.T_accum, other->table.T_accum, book->accum_bytes);
+        op_same("exponents' counters", on, book->table.E_accum, other->table.E_accum, book->row_bytes);
+        op_same("usage", on, book->usage, other->usage, book->row_bytes * 2);
+    }
+}
+
+static void test_large(void **state)
+{
+    (void)state;
+    op_against_ref(check_large_usage);
+    op_against_ref(check_large_far);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_usage), cmocka_unit_test(test_farthest),
-                                       cmocka_unit_test(test_restart)};
+                                       cmocka_unit_test(test_restart), cmocka_unit_test(test_large)};
     return op_run("op_vq_usage", tests);
 }

@@ -284,6 +284,62 @@ static void test_ballot(void **state)
     op_on_each(check_ballot);
 }
 
+static void same_group(const op_backend *on, const group *want, const group *got, int64_t entries)
+{
+    op_same("count", on, &want->count, &got->count, 4);
+    op_same("order", on, want->order, got->order, (size_t)entries * 4);
+    op_same("distinct", on, want->distinct, got->distinct, (size_t)entries * 4);
+    op_same("start", on, want->start, got->start, (size_t)(entries + 1) * 4);
+}
+
+// Thousands of tokens, half of them on three rows: the bits of ref. Each vote goes to the ballot twice.
+static void check_large(const op_backend *on)
+{
+    op_random random = {418, 0};
+    const op_backend *both[2] = {op_ref(), on};
+    for (int i = 0; i < 5; i++) {
+        vq_case from = vq_random_case(&random, 3000), c[2];
+        int64_t tokens = op_int(&random, 3000, 6000), size = tv_vq_vote_bytes(from.table.cols), stats[2][3] = {{0}};
+        int32_t *row = random_rows(&random, tokens, from.table.rows, 0), *gaps = random_rows(&random, tokens, 3000, 1);
+        int8_t *gt = op_int8s(&random, from.table.cols * tokens, -127, 127);
+        tv_vote_rule rule = random_rule(&random, 5);
+        tv_vq_ballot_args b = random_ballot(&random, 2);
+        unit_votes votes[2];
+        group with_gaps[2];
+        for (int64_t t = 0; t < tokens; t += 2)
+            row[t] = (int32_t)(t % 3) * 2;
+        for (int k = 0; k < 2; k++) {
+            with_gaps[k] = run_group(both[k], gaps, tokens);
+            votes[k] = run_votes(both[k], &from, row, gt, tokens, &rule);
+        }
+        same_group(on, &with_gaps[0], &with_gaps[1], tokens);
+        same_group(on, &votes[0].rows, &votes[1].rows, tokens);
+        op_same("votes", on, votes[0].wire, votes[1].wire, (size_t)votes[0].bytes);
+        int32_t count = votes[0].rows.count;
+        uint8_t *wire = op_host((size_t)(2 * size * count));
+        for (int k = 0; k < 2; k++) {
+            memcpy(wire + k * size * count, votes[k].wire, (size_t)(size * count));
+            c[k] = copy_case(&from);
+        }
+        for (int k = 0; k < 2; k++) {
+            tv_vq_table block = vq_block(&c[k], 1, 0);
+            place_ballot(both[k], &c[k], &block, wire, 2 * count, &b, stats[k]);
+        }
+        op_same("trits", on, c[0].table.T, c[1].table.T, from.T_bytes);
+        op_same("exponents", on, c[0].table.E, c[1].table.E, from.row_bytes);
+        op_same("counters", on, c[0].table.T_accum, c[1].table.T_accum, from.accum_bytes);
+        op_same("exponents' counters", on, c[0].table.E_accum, c[1].table.E_accum, from.row_bytes);
+        op_same("usage", on, c[0].usage, c[1].usage, from.row_bytes * 2);
+        op_same("numbers", on, stats[0], stats[1], sizeof stats[0]);
+    }
+}
+
+static void test_large(void **state)
+{
+    (void)state;
+    op_against_ref(check_large);
+}
+
 // Votes that came to the wrong place, or for no token.
 static void check_stray_votes(const op_backend *on)
 {
@@ -311,6 +367,7 @@ static void test_stray_votes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_group), cmocka_unit_test(test_votes),
-                                       cmocka_unit_test(test_ballot), cmocka_unit_test(test_stray_votes)};
+                                       cmocka_unit_test(test_ballot), cmocka_unit_test(test_large),
+                                       cmocka_unit_test(test_stray_votes)};
     return op_run("op_vq_votes", tests);
 }

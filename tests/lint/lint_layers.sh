@@ -48,7 +48,7 @@ foreign_home() {
         mpi.h) echo '^(comm/comm_mpi[._a-z]*|tests/comm/.*)$' ;;
         hdf5.h | H5*.h) echo '^(io/.*|tests/io/.*|tests/fuzz/.*)$' ;;
         nccl.h) echo '^comm/comm_nccl\.c$' ;;
-        cuda*.h | cublas*.h | nvml.h | nvtx*.h) echo '^(kernels/cuda/.*|comm/comm_nccl\.c)$' ;;
+        cuda*.h | cub/* | cublas*.h | nvml.h | nvtx*.h) echo '^(kernels/cuda/.*|comm/comm_nccl\.c)$' ;;
         yaml.h | cyaml/*) echo '^src/base/.*$' ;;
         xxhash.h) echo '^(src/base/.*|tests/.*)$' ;;
         immintrin.h | *intrin.h | omp.h) echo '^(kernels/cpu/.*|tests/kernels/.*)$' ;;
