@@ -79,15 +79,15 @@ const tv_config_field tv_config_fields[] = {
      BITS},
     {INT(codebook, exact_rows, "65536", 0, 1e9, "a table of at most so many rows is searched whole"), BITS},
     {INT(codebook, probes, "8", 1, 64, "buckets that a query looks into"), BITS},
-    {FLOAT(codebook, beta, "0.25", 0, 1e6, "pull of a row to the queries that found it"), BITS},
-    {INT(codebook, usage_halving, "1000", 1, 1e9, "steps after which counts of use are halved"), BITS},
-    {INT(codebook, restart_every, "16", 0, 1e9,
+    {FLOAT(codebook, beta, "0", 0, 1e6, "pull of a row to the queries that found it"), BITS},
+    {INT(codebook, usage_halving, "200", 1, 1e9, "steps after which counts of use are halved"), BITS},
+    {INT(codebook, restart_every, "4", 0, 1e9,
          "steps between restarts: one row without use in each bucket becomes a far query; 0: none"),
      BITS},
 
     {INT(composite, rows, "0", 0, 1e9, "rows of the table; 0: none; the rest is codebook's"), BITS},
 
-    {FLOAT(loss, commitment_weight, "0.001", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
+    {FLOAT(loss, commitment_weight, "0.002", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
     {ENUM(loss, commitment_groups, "all", loss_groups, "what it moves: all, or the query's own layers"), BITS},
 
     {INT(parallel, expert_ranks, "0", 0, 4096,
