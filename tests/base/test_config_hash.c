@@ -28,7 +28,7 @@ static const char default_bits[] = MODEL_BITS OTHER_BITS;
 #define EXPERT_BITS "moe.experts=4\nmoe.top_k=2\nmoe.width=0\nmoe.shared=0\nmoe.wire_digits=3\nmoe.balance=true\n"
 #define TABLE_BITS                                                                                                     \
     "codebook.rows=2\ncodebook.width=64\ncodebook.bucket_rows=1024\ncodebook.exact_rows=65536\ncodebook.probes=8\n"    \
-    "codebook.beta=0\ncodebook.usage_halving=200\ncodebook.restart_every=4\ncomposite.rows=0\n"                   \
+    "codebook.beta=0\ncodebook.usage_halving=200\ncodebook.restart_every=4\ncomposite.rows=0\n"                        \
     "loss.commitment_weight=0.002\nloss.commitment_groups=all\n"
 static const char bits_of_4_experts[] = MODEL_BITS EXPERT_BITS OTHER_BITS;
 static const char bits_of_all[] = MODEL_BITS EXPERT_BITS TABLE_BITS OTHER_BITS;
