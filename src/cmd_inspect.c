@@ -1,4 +1,5 @@
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,54 @@ static tv_status take_census(tv_checkpoint *checkpoint, json_t *tensors)
     return TV_OK;
 }
 
+// Health of a table: rows that have usage, and the entropy of the codes by usage, in bits: log2 U - sum u log2 u / U, U = sum u.
+static tv_status count_usage(tv_checkpoint *checkpoint, const tv_state_array *array, json_t *tables)
+{
+    void *data = NULL;
+    int64_t used = 0, all = 0;
+    double bits = 0;
+    tv_status st = read_rows(checkpoint, array, &data);
+    for (int64_t i = 0; st == TV_OK && i < array->rows; i++) {
+        int usage = ((const int16_t *)data)[i];
+        used += usage > 0;
+        all += usage;
+        bits += usage > 1 ? usage * log2(usage) : 0;
+    }
+    free(data);
+    TV_TRY(st);
+    json_t *table =
+        json_pack("{s:I, s:I, s:I, s:f}", "rows", (json_int_t)array->rows, "rows_used", (json_int_t)used, "usage",
+                  (json_int_t)all, "entropy_bits", all > 0 ? fmax(0, log2((double)all) - bits / (double)all) : 0.0);
+    return json_object_set_new(tables, array->name, table) == 0 ? TV_OK
+                                                                : TV_FAIL(TV_MEMORY, "no memory for the report");
+}
+
+// tables[name] for every int16 usage of the checkpoint.
+static tv_status take_usage(tv_checkpoint *checkpoint, json_t *tables)
+{
+    int64_t count;
+    const tv_state_array *arrays = tv_checkpoint_arrays(checkpoint, &count);
+    for (int64_t i = 0; i < count; i++)
+        if (strcmp(arrays[i].part, "usage") == 0 && arrays[i].dtype == TV_I16 && arrays[i].cols == 1)
+            TV_TRY(count_usage(checkpoint, &arrays[i], tables));
+    return TV_OK;
+}
+
+static void print_tables(json_t *tables)
+{
+    const char *name;
+    json_t *table;
+    if (json_object_size(tables) > 0)
+        printf("\n%-28s %12s %12s %8s %14s\n", "table", "rows", "with usage", "share", "entropy, bits");
+    json_object_foreach(tables, name, table)
+    {
+        json_int_t rows = json_integer_value(json_object_get(table, "rows"));
+        json_int_t used = json_integer_value(json_object_get(table, "rows_used"));
+        printf("%-28s %12lld %12lld %7.2f%% %14.3f\n", name, (long long)rows, (long long)used,
+               100 * (double)used / (double)rows, json_real_value(json_object_get(table, "entropy_bits")));
+    }
+}
+
 static void print_text(const tv_checkpoint_info *info, json_t *tensors, const char *digest)
 {
     const char *name, *exponent;
@@ -104,12 +153,13 @@ static void print_text(const tv_checkpoint_info *info, json_t *tensors, const ch
     }
 }
 
-static tv_status print_json(const tv_checkpoint_info *info, json_t *tensors, const char *digest)
+static tv_status print_json(const tv_checkpoint_info *info, json_t *tensors, json_t *tables, const char *digest)
 {
-    json_t *report = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:O}", "program", info->program, "step", (json_int_t)info->step,
-        "bytes_seen", (json_int_t)info->bytes_seen, "units", (json_int_t)info->units, "seed", (json_int_t)info->seed,
-        "writers", (json_int_t)info->writers, "digest", digest, "config", info->config_text, "tensors", tensors);
+    json_t *report =
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:O, s:O}", "program", info->program, "step",
+                  (json_int_t)info->step, "bytes_seen", (json_int_t)info->bytes_seen, "units", (json_int_t)info->units,
+                  "seed", (json_int_t)info->seed, "writers", (json_int_t)info->writers, "digest", digest, "config",
+                  info->config_text, "tensors", tensors, "tables", tables);
     if (!report)
         return TV_FAIL(TV_MEMORY, "no memory for the report");
     json_dumpf(report, stdout, JSON_INDENT(2));
@@ -121,18 +171,22 @@ static tv_status print_json(const tv_checkpoint_info *info, json_t *tensors, con
 static tv_status inspect(const char *dir, int json)
 {
     tv_checkpoint *checkpoint = NULL;
-    json_t *tensors = json_object();
+    json_t *tensors = json_object(), *tables = json_object();
     char hex[TV_HASH_HEX];
     tv_status st;
     TV_TRY_GOTO(st, done, tv_checkpoint_open(dir, 1, &checkpoint));
     TV_TRY_GOTO(st, done, take_census(checkpoint, tensors));
+    TV_TRY_GOTO(st, done, take_usage(checkpoint, tables));
     const tv_checkpoint_info *info = tv_checkpoint_describe(checkpoint);
     tv_hash_format(info->digest, hex);
     if (json)
-        st = print_json(info, tensors, hex);
-    else
+        st = print_json(info, tensors, tables, hex);
+    else {
         print_text(info, tensors, hex);
+        print_tables(tables);
+    }
 done:
+    json_decref(tables);
     json_decref(tensors);
     tv_checkpoint_close(checkpoint);
     return st;

@@ -71,6 +71,9 @@ expect 2 ranks 2 eval --checkpoint "$checkpoint" --data tests/data/invariance.tx
 says 'runs on one rank, not 2'
 expect 0 trivote generate --checkpoint "$checkpoint" --prompt "the " --bytes 20 --seed 3
 expect 0 trivote verify --checkpoint "$checkpoint"
+expect 0 trivote inspect --checkpoint "$checkpoint"
+says '^codebook +3001 +[1-9][0-9]* +[0-9.]+% +[1-9][0-9.]*$'
+says '^composite +499 +[1-9][0-9]* '
 expect 0 trivote audit --config configs/vq-10m.yaml --ranks 2
 says 'float tensors: 0'
 says 'usage +30000000'
