@@ -18,14 +18,14 @@ typedef struct export_file {
     const char *path;
     char *temporary;
     FILE *stream;
-    int64_t written;
+    int64_t written, planned;
 } export_file;
 
 static tv_status fail_write(const export_file *file, const char *what)
 {
-    return TV_FAIL(TV_IO,
-                   "cannot %s %s after %" PRId64 " bytes: %s; nothing is left of it, free some space and export again",
-                   what, file->temporary, file->written, strerror(errno));
+    const char *cure = errno == ENOSPC || errno == EDQUOT ? ", free some space and export again" : "";
+    return TV_FAIL(TV_IO, "cannot %s %s after %" PRId64 " of %" PRId64 " bytes: %s; nothing is left of it%s", what,
+                   file->temporary, file->written, file->planned, strerror(errno), cure);
 }
 
 static tv_status put(export_file *file, const void *data, int64_t bytes)
@@ -47,6 +47,13 @@ static tv_status put_zeros(export_file *file, int64_t bytes)
     return TV_OK;
 }
 
+// All tensors, the last one padded, too, as ggml's readers want it.
+static int64_t data_bytes(const tv_export *plan, const tv_export_format *format)
+{
+    const tv_export_tensor *last = plan->count > 0 ? &plan->tensors[plan->count - 1] : NULL;
+    return last ? tv_ceil_div(last->offset + last->bytes, format->alignment) * format->alignment : 0;
+}
+
 static tv_status put_head(export_file *file, const tv_export *plan, const tv_export_format *format)
 {
     char *head = NULL;
@@ -58,6 +65,7 @@ static tv_status put_head(export_file *file, const tv_export *plan, const tv_exp
     int failed = ferror(stream) | fclose(stream);
     if (st == TV_OK && failed)
         st = TV_FAIL(TV_MEMORY, "no memory for the head of %s", file->path);
+    file->planned = (int64_t)bytes + data_bytes(plan, format);
     if (st == TV_OK)
         st = put(file, head, (int64_t)bytes);
     free(head);
@@ -132,9 +140,7 @@ static tv_status put_all(export_file *file, const tv_export *plan, const tv_expo
             return TV_FAIL(TV_INTERNAL, "%s: %" PRId64 " bytes written, not %" PRId64, tensor->name,
                            file->written - start - tensor->offset, tensor->bytes);
     }
-    // ggml's readers want the last tensor padded, too.
-    int64_t bytes = file->written - start;
-    return put_zeros(file, tv_ceil_div(bytes, format->alignment) * format->alignment - bytes);
+    return put_zeros(file, file->planned - file->written);
 }
 
 static tv_status check_target(const char *path, int force)

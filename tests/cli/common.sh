@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 # Sourced by the scripts of this folder: cli_NAME.sh PROGRAM MPIEXEC ROOT. Each works in a folder of its own that is removed at the end.
 set -euo pipefail
 program=${1:?usage: cli_NAME.sh PROGRAM MPIEXEC ROOT}
@@ -169,7 +169,7 @@ part_figure() {
     grep '"event":"step"' "$work/$1/metrics.jsonl" | tail -n 1 | sed -E "s/.*\"$2\":\\{[^}]*\"$3\":([-+.e0-9]+).*/\\1/"
 }
 
-# train RANKS RUN [OPTION]...: with the config that the script named.
+# train RANKS RUN [OPTION]...: with the script's `config`.
 train() {
     local count=$1 run=$2
     shift 2
