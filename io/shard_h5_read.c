@@ -170,6 +170,22 @@ static tv_status check_shape(const tv_shard *shard, const char *path, hid_t spac
     return TV_OK;
 }
 
+// No chunk is larger than the dataset: the library takes memory for a whole one.
+static tv_status check_chunks(const tv_shard *shard, const char *path, hid_t dataset, const tv_shard_rows *rows)
+{
+    hsize_t chunk[2] = {0};
+    hid_t list = H5Dget_create_plist(dataset);
+    tv_status st = TV_OK;
+    if (list < 0 || H5Pget_chunk(list, 2, chunk) != 2)
+        st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
+    else if (chunk[0] > (hsize_t)rows->block_rows || chunk[1] > (hsize_t)rows->array->cols)
+        st = TV_FAIL(TV_CHECKPOINT, "%s: the chunks of %s are larger than all of it, which is refused", shard->path,
+                     path);
+    if (list >= 0 && H5Pclose(list) < 0 && st == TV_OK)
+        st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
+    return st;
+}
+
 static tv_status read_rows(const tv_shard *shard, const char *path, hid_t dataset, const tv_shard_rows *rows)
 {
     hsize_t start[2] = {(hsize_t)rows->skip, 0}, count[2] = {(hsize_t)rows->count, (hsize_t)rows->array->cols};
@@ -179,6 +195,8 @@ static tv_status read_rows(const tv_shard *shard, const char *path, hid_t datase
         st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
     if (st == TV_OK)
         st = check_shape(shard, path, space, rows);
+    if (st == TV_OK)
+        st = check_chunks(shard, path, dataset, rows);
     if (st == TV_OK &&
         ((memory = H5Screate_simple(2, count, NULL)) < 0 ||
          H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) < 0 ||
