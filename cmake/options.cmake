@@ -10,6 +10,7 @@ endif()
 set(TV_SANITIZE "" CACHE STRING "Sanitizers for -fsanitize=, e.g. address,undefined")
 option(TV_OPENMP "Thread the cpu backend with OpenMP" ON)
 option(TV_WERROR "Treat warnings as errors" ON)
+option(TV_LIBFUZZER "Build the fuzz targets with libFuzzer, and all libraries with its coverage (clang)" OFF)
 option(TV_CUDA "Build the cuda backend where nvcc is found" ON)
 
 include(${CMAKE_CURRENT_LIST_DIR}/cuda.cmake)
@@ -37,8 +38,13 @@ endif()
 if(TV_SANITIZE)
     # gcc's warnings about flow see the sanitizer's own branches and raise false alarms.
     target_compile_options(tv_flags INTERFACE -fsanitize=${TV_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all
-        -Wno-format-truncation -Wno-maybe-uninitialized)
+        $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> $<$<C_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
     target_link_options(tv_flags INTERFACE -fsanitize=${TV_SANITIZE})
+endif()
+
+if(TV_LIBFUZZER)
+    target_compile_options(tv_flags INTERFACE -fsanitize=fuzzer-no-link)
+    target_link_options(tv_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
 # A target a folder: static library `name` from every .c file of the current folder (an INTERFACE library when there is none),

@@ -26,4 +26,14 @@ typedef struct tv_h5_sink {
 // failure.
 hid_t tv_h5_sink_access(tv_h5_sink *sink);
 
+// A descriptor that HDF5 reads through. Raw data, global heaps included, is refused while raw_allowed is 0; raw_refused says that it
+// was asked for.
+typedef struct tv_h5_source {
+    int fd;
+    int64_t bytes; // of the file
+    int raw_allowed, raw_refused;
+} tv_h5_source;
+// Local. An access property list that makes H5Fopen read from the source (the name given to it does not matter); < 0 on failure.
+hid_t tv_h5_source_access(tv_h5_source *source);
+
 #endif

@@ -1,7 +1,11 @@
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "io/shard_h5.h"
 #include "io/shard_h5_internal.h"
@@ -9,7 +13,18 @@
 struct tv_shard {
     hid_t file;
     char *path;
+    tv_h5_source source;
 };
+
+static tv_status open_source(const char *path, tv_h5_source *source)
+{
+    struct stat about;
+    source->fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (source->fd < 0 || fstat(source->fd, &about) != 0)
+        return TV_FAIL(TV_CHECKPOINT, "%s: cannot open the shard: %s", path, strerror(errno));
+    source->bytes = about.st_size;
+    return TV_OK;
+}
 
 tv_status tv_shard_open(const char *path, tv_shard **out)
 {
@@ -20,9 +35,13 @@ tv_status tv_shard_open(const char *path, tv_shard **out)
         free(shard);
         return TV_FAIL(TV_MEMORY, "no memory to open %s", path);
     }
-    tv_status st = TV_OK;
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     shard->file = H5I_INVALID_HID;
+    tv_status st = open_source(path, &shard->source);
+    if (st != TV_OK) {
+        tv_shard_close(shard);
+        return st;
+    }
+    hid_t access = tv_h5_source_access(&shard->source);
     // Strong: closing the file closes whatever an error left open in it.
     if (access < 0 || H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) < 0 ||
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) < 0 || (shard->file = H5Fopen(path, H5F_ACC_RDONLY, access)) < 0)
@@ -42,6 +61,8 @@ void tv_shard_close(tv_shard *shard)
         return;
     if (shard->file >= 0)
         (void)H5Fclose(shard->file); // read-only: nothing is lost when it fails
+    if (shard->source.fd >= 0)
+        close(shard->source.fd);
     free(shard->path);
     free(shard);
 }
@@ -64,8 +85,7 @@ static tv_status check_link(const tv_shard *shard, const char *path)
     }
 }
 
-static tv_status open_dataset(const tv_shard *shard, const tv_state_array *a, char *path, size_t path_bytes,
-                              hid_t *dataset)
+static tv_status open_dataset(tv_shard *shard, const tv_state_array *a, char *path, size_t path_bytes, hid_t *dataset)
 {
     const char *parts[] = {a->group, a->name, a->part};
     size_t length = 0;
@@ -75,7 +95,12 @@ static tv_status open_dataset(const tv_shard *shard, const tv_state_array *a, ch
             return TV_FAIL(TV_CHECKPOINT, "%s: the name of %s %s is too long", shard->path, a->name, a->part);
         TV_TRY(check_link(shard, path));
     }
+    shard->source.raw_refused = 0;
     *dataset = H5Oopen(shard->file, path, H5P_DEFAULT);
+    if (*dataset < 0 && shard->source.raw_refused)
+        return TV_FAIL(TV_CHECKPOINT,
+                       "%s: %s is a virtual dataset, which is refused, or has something else in a global heap",
+                       shard->path, path);
     if (*dataset < 0)
         return tv_h5_fail(TV_CHECKPOINT, shard->path, path);
     if (H5Iget_type(*dataset) != H5I_DATASET)
@@ -145,6 +170,22 @@ static tv_status check_shape(const tv_shard *shard, const char *path, hid_t spac
     return TV_OK;
 }
 
+// No chunk is larger than the dataset: the library takes memory for a whole one.
+static tv_status check_chunks(const tv_shard *shard, const char *path, hid_t dataset, const tv_shard_rows *rows)
+{
+    hsize_t chunk[2] = {0};
+    hid_t list = H5Dget_create_plist(dataset);
+    tv_status st = TV_OK;
+    if (list < 0 || H5Pget_chunk(list, 2, chunk) != 2)
+        st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
+    else if (chunk[0] > (hsize_t)rows->block_rows || chunk[1] > (hsize_t)rows->array->cols)
+        st = TV_FAIL(TV_CHECKPOINT, "%s: the chunks of %s are larger than all of it, which is refused", shard->path,
+                     path);
+    if (list >= 0 && H5Pclose(list) < 0 && st == TV_OK)
+        st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
+    return st;
+}
+
 static tv_status read_rows(const tv_shard *shard, const char *path, hid_t dataset, const tv_shard_rows *rows)
 {
     hsize_t start[2] = {(hsize_t)rows->skip, 0}, count[2] = {(hsize_t)rows->count, (hsize_t)rows->array->cols};
@@ -154,6 +195,8 @@ static tv_status read_rows(const tv_shard *shard, const char *path, hid_t datase
         st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
     if (st == TV_OK)
         st = check_shape(shard, path, space, rows);
+    if (st == TV_OK)
+        st = check_chunks(shard, path, dataset, rows);
     if (st == TV_OK &&
         ((memory = H5Screate_simple(2, count, NULL)) < 0 ||
          H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) < 0 ||
@@ -175,8 +218,10 @@ tv_status tv_shard_read(tv_shard *shard, const tv_shard_rows *rows)
         st = check_storage(shard, path, dataset);
     if (st == TV_OK)
         st = check_type(shard, path, dataset, rows->array->dtype);
+    shard->source.raw_allowed = st == TV_OK;
     if (st == TV_OK)
         st = read_rows(shard, path, dataset, rows);
+    shard->source.raw_allowed = 0;
     if (dataset >= 0 && H5Oclose(dataset) < 0 && st == TV_OK)
         st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
     return st;

@@ -22,6 +22,7 @@ tv_status tv_cmd_generate(tv_comm *comm, int argc, char **argv);
 tv_status tv_cmd_inspect(tv_comm *comm, int argc, char **argv);
 tv_status tv_cmd_digest(tv_comm *comm, int argc, char **argv);
 tv_status tv_cmd_verify(tv_comm *comm, int argc, char **argv);
+tv_status tv_cmd_export(tv_comm *comm, int argc, char **argv);
 tv_status tv_cmd_audit(tv_comm *comm, int argc, char **argv);
 tv_status tv_cmd_bench(tv_comm *comm, int argc, char **argv);
 

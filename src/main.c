@@ -17,6 +17,7 @@ static const tv_command commands[] = {
     {"inspect", "what a checkpoint holds", 0, tv_cmd_inspect},
     {"digest", "digest of a checkpoint's state", 0, tv_cmd_digest},
     {"verify", "check every byte of a checkpoint", 0, tv_cmd_verify},
+    {"export", "the weights of a checkpoint as GGUF or safetensors", 0, tv_cmd_export},
     {"audit", "weights, state bytes and memory of a config", 0, tv_cmd_audit},
     {"bench", "time the kernels, or the exchange between ranks", 1, tv_cmd_bench},
     {"version", "print the version", 0, cmd_version},

@@ -213,9 +213,8 @@ static const void *own_votes(const tv_params *params, const tv_param *p)
     return (const char *)p->votes + (p->own_first - p->first_row) * p->spec.cols * (params->vote_bits / 8);
 }
 
-static tv_ballot_args ballot_args(const tv_ballot_box *box, const tv_param *p, int64_t step, double loss)
+static tv_ballot_args ballot_args(const tv_ballot_box *box, const tv_param *p, int64_t step, const tv_step_rule *rule)
 {
-    const tv_config *config = box->config;
     return (tv_ballot_args){
         .rows = p->own_count,
         .cols = p->spec.cols,
@@ -224,16 +223,16 @@ static tv_ballot_args ballot_args(const tv_ballot_box *box, const tv_param *p, i
         .T_accum = p->T_accum,
         .votes = own_votes(box->params, p),
         .vote_bits = box->params->vote_bits,
-        .rule = (tv_rule)config->update.rule,
-        .combine = (tv_combine)config->vote.combine,
-        .units = (int)config->train.units,
-        .quorum = (int)config->vote.quorum,
-        .threshold = tv_schedule_threshold(config, step),
-        .eta_q = tv_schedule_eta_q(config, step),
-        .classic_step = tv_schedule_classic_step(loss),
-        .theta_min = (int)config->update.theta_min,
+        .rule = rule->rule,
+        .combine = rule->combine,
+        .units = rule->units,
+        .quorum = rule->quorum,
+        .threshold = rule->threshold,
+        .eta_q = rule->eta_q,
+        .classic_step = rule->classic_step,
+        .theta_min = rule->theta_min,
         .cut = -1,
-        .seed = (uint32_t)config->train.seed,
+        .seed = (uint32_t)box->config->train.seed,
         .tensor_id = p->id,
         .step = (uint32_t)step,
         .histogram = box->counts,
@@ -299,7 +298,8 @@ static tv_status set_flip_cap(tv_ballot_box *box, const tv_param *p, tv_ballot_a
     return TV_OK;
 }
 
-static tv_ballot_e_args exponent_args(const tv_ballot_box *box, const tv_param *p, int64_t step)
+static tv_ballot_e_args exponent_args(const tv_ballot_box *box, const tv_param *p, int64_t step,
+                                      const tv_step_rule *rule)
 {
     return (tv_ballot_e_args){
         .rows = p->own_count,
@@ -313,8 +313,8 @@ static tv_ballot_e_args exponent_args(const tv_ballot_box *box, const tv_param *
         .E_accum = p->E_accum,
         .votes = own_votes(box->params, p),
         .vote_bits = box->params->vote_bits,
-        .eta_e_q = tv_schedule_exponent_q(box->config, step),
-        .threshold = (int)box->config->update.exponent_threshold,
+        .eta_e_q = rule->eta_e_q,
+        .threshold = rule->exponent_threshold,
         .seed = (uint32_t)box->config->train.seed,
         .tensor_id = p->id,
         .step = (uint32_t)step,
@@ -343,15 +343,16 @@ static tv_status run_batch(const tv_backend *backend, ballot_batch *batch)
     return tv_ballot_e_many(backend, batch->exponents, count, NULL);
 }
 
-static tv_status run_tensor(tv_ballot_box *box, const tv_param *p, int64_t step, double loss, ballot_batch *batch)
+static tv_status run_tensor(tv_ballot_box *box, const tv_param *p, int64_t step, const tv_step_rule *rule,
+                            ballot_batch *batch)
 {
-    tv_ballot_args args = ballot_args(box, p, step, loss);
+    tv_ballot_args args = ballot_args(box, p, step, rule);
     if (args.rule == TV_RULE_BUDGET)
         TV_TRY(set_budget(box, p, step, &args));
     else if (box->config->update.flip_cap > 0)
         TV_TRY(set_flip_cap(box, p, &args));
     batch->trits[batch->count] = args;
-    batch->exponents[batch->count++] = exponent_args(box, p, step);
+    batch->exponents[batch->count++] = exponent_args(box, p, step, rule);
     return batch->count == BATCH ? run_batch(box->params->backend, batch) : TV_OK;
 }
 
@@ -373,6 +374,7 @@ static tv_status read_counts(tv_ballot_box *box, tv_ballot_report *report)
 tv_status tv_ballot_run(tv_ballot_box *box, int64_t step, double loss, tv_ballot_report *report)
 {
     const tv_params *params = box->params;
+    const tv_step_rule rule = tv_ballot_rule(box->config, step, loss);
     ballot_batch batch = {.count = 0};
     *report = (tv_ballot_report){0};
     TV_TRY(params->backend->zero(lane_counts(box, 0), TV_LANE_COUNT * COUNTS * sizeof(int64_t), NULL));
@@ -381,7 +383,7 @@ tv_status tv_ballot_run(tv_ballot_box *box, int64_t step, double loss, tv_ballot
         if (!p->votes)
             continue;
         report->weights += p->spec.rows * p->spec.cols;
-        TV_TRY(run_tensor(box, p, step, loss, &batch));
+        TV_TRY(run_tensor(box, p, step, &rule, &batch));
     }
     TV_TRY(run_batch(params->backend, &batch));
     return read_counts(box, report);

@@ -6,24 +6,12 @@
 config=tests/data/invariance-moe.yaml
 cd "$root"
 
-train() {
-    local count=$1 run=$2
-    shift 2
-    expect 0 ranks "$count" train --config $config --run "$work/$run" "$@"
-}
-
-# The last figure of a part in the metrics: figure RUN NAME
+# The last figure of a block's experts in the metrics: figure RUN NAME
 figure() {
-    grep '"event":"step"' "$work/$1/metrics.jsonl" | tail -n 1 | sed -E "s/.*\"block.0.moe\":\\{[^}]*\"$2\":([-+.e0-9]+).*/\\1/"
+    part_figure "$1" block.0.moe "$2"
 }
 
-train 1 r1
-want=$(final_field digest)
-for n in 2 3 4; do
-    train "$n" "r$n"
-    same "$(final_field digest)" "$want" "digest on $n ranks"
-    same "$(metric_sum "$work/r$n" loss)" "$(metric_sum "$work/r1" loss)" "losses on $n ranks"
-done
+same_on_ranks
 train 4 pairs --set parallel.expert_ranks=2
 same "$(final_field digest)" "$want" "digest with experts over 2 of 4 ranks"
 train 4 whole --set parallel.expert_ranks=1 --set vote.exchange=sharded
@@ -47,16 +35,7 @@ weights=$(metric "$work/r1" weights)
 [ "$(($(metric_sum "$work/r1" flips) * 20))" -ge "$weights" ] || fail "little moves"
 
 # A checkpoint of 4 ranks goes on with 2, and that one with 1, at the same bits; any number of ranks evaluates it.
-train 4 moved --set train.stop_at=8
-train 2 moved --set train.stop_at=16
-train 1 moved
-same "$(final_field digest)" "$want" "digest after 4, 2 and 1 ranks"
-checkpoint=$(newest "$work/moved")
-for n in 1 3 4; do
-    expect 0 ranks "$n" eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21
-    bpb=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
-    same "$bpb" "${first_bpb:=$bpb}" "bits per byte on $n ranks"
-done
+moved_over_ranks
 expect 0 trivote generate --checkpoint "$checkpoint" --prompt "the " --bytes 20 --seed 3
 expect 0 trivote verify --checkpoint "$checkpoint"
 expect 0 trivote audit --config $config

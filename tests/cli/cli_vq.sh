@@ -6,24 +6,7 @@
 config=tests/data/invariance-vq.yaml
 cd "$root"
 
-train() {
-    local count=$1 run=$2
-    shift 2
-    expect 0 ranks "$count" train --config $config --run "$work/$run" "$@"
-}
-
-# The last figure of a part in the metrics: figure RUN PART NAME
-figure() {
-    grep '"event":"step"' "$work/$1/metrics.jsonl" | tail -n 1 | sed -E "s/.*\"$2\":\\{[^}]*\"$3\":([-+.e0-9]+).*/\\1/"
-}
-
-train 1 r1
-want=$(final_field digest)
-for n in 2 3 4; do
-    train "$n" "r$n"
-    same "$(final_field digest)" "$want" "digest on $n ranks"
-    same "$(metric_sum "$work/r$n" loss)" "$(metric_sum "$work/r1" loss)" "losses on $n ranks"
-done
+same_on_ranks
 train 3 two --set parallel.table_ranks=1 --set vote.exchange=sharded
 same "$(final_field digest)" "$want" "digest with the tables on 1 of 3 ranks"
 train 2 seed --set train.seed=2
@@ -32,28 +15,19 @@ differ "$(final_field digest)" "$want" "digest with another seed"
 # Queries and votes travel where there are several ranks, and only there; what is learnt does not depend on it.
 for part in codebook composite; do
     for name in queries_sent votes_sent wire_bytes; do
-        same "$(figure r1 $part $name)" 0 "$part: $name of one rank alone"
+        same "$(part_figure r1 $part $name)" 0 "$part: $name of one rank alone"
         for run in r2 r4 two; do
-            awk -v x="$(figure $run $part $name)" 'BEGIN {exit !(x > 0)}' || fail "$run: $part: no $name"
+            awk -v x="$(part_figure $run $part $name)" 'BEGIN {exit !(x > 0)}' || fail "$run: $part: no $name"
         done
     done
     for name in commitment rows_touched flips restarts rows_used entropy_bits; do
-        same "$(figure r4 $part $name)" "$(figure r1 $part $name)" "$part: $name on 4 ranks"
+        same "$(part_figure r4 $part $name)" "$(part_figure r1 $part $name)" "$part: $name on 4 ranks"
     done
-    awk -v x="$(figure r1 $part restarts)" 'BEGIN {exit !(x > 0)}' || fail "$part: no row starts again"
+    awk -v x="$(part_figure r1 $part restarts)" 'BEGIN {exit !(x > 0)}' || fail "$part: no row starts again"
 done
 
 # A checkpoint of 4 ranks goes on with 2, and that one with 1, at the same bits; any number of ranks evaluates it.
-train 4 moved --set train.stop_at=8
-train 2 moved --set train.stop_at=16
-train 1 moved
-same "$(final_field digest)" "$want" "digest after 4, 2 and 1 ranks"
-checkpoint=$(newest "$work/moved")
-for n in 1 3 4; do
-    expect 0 ranks "$n" eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21
-    bpb=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
-    same "$bpb" "${first_bpb:=$bpb}" "bits per byte on $n ranks"
-done
+moved_over_ranks
 # Without what a part adds: another number, the same on any number of ranks.
 for n in 1 3; do
     expect 0 ranks "$n" eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21 --without codebook,composite

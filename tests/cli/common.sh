@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 # Sourced by the scripts of this folder: cli_NAME.sh PROGRAM MPIEXEC ROOT. Each works in a folder of its own that is removed at the end.
 set -euo pipefail
 program=${1:?usage: cli_NAME.sh PROGRAM MPIEXEC ROOT}
@@ -162,6 +162,45 @@ metric() {
 
 metric_sum() {
     grep '"event":"step"' "$1/metrics.jsonl" | sed -E "s/.*\"$2\":([-+.e0-9]+).*/\\1/" | awk '{s += $1} END {printf "%.17g\n", s}'
+}
+
+# The last figure of a part in a run's metrics: part_figure RUN PART NAME
+part_figure() {
+    grep '"event":"step"' "$work/$1/metrics.jsonl" | tail -n 1 | sed -E "s/.*\"$2\":\\{[^}]*\"$3\":([-+.e0-9]+).*/\\1/"
+}
+
+# train RANKS RUN [OPTION]...: with the script's `config`.
+train() {
+    local count=$1 run=$2
+    shift 2
+    expect 0 ranks "$count" train --config "$config" --run "$work/$run" "$@"
+}
+
+# Runs r1 to r4 on so many ranks end with one digest, `want`, and with the same losses.
+same_on_ranks() {
+    local n
+    train 1 r1
+    want=$(final_field digest)
+    for n in 2 3 4; do
+        train "$n" "r$n"
+        same "$(final_field digest)" "$want" "digest on $n ranks"
+        same "$(metric_sum "$work/r$n" loss)" "$(metric_sum "$work/r1" loss)" "losses on $n ranks"
+    done
+}
+
+# A run of 4 ranks that goes on with 2 and then with 1 ends with the digest `want`, and its `checkpoint` tells the same on any number.
+moved_over_ranks() {
+    local n bpb first_bpb=
+    train 4 moved --set train.stop_at=8
+    train 2 moved --set train.stop_at=16
+    train 1 moved
+    same "$(final_field digest)" "$want" "digest after 4, 2 and 1 ranks"
+    checkpoint=$(newest "$work/moved")
+    for n in 1 3 4; do
+        expect 0 ranks "$n" eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21
+        bpb=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
+        same "$bpb" "${first_bpb:=$bpb}" "bits per byte on $n ranks"
+    done
 }
 
 # The newest checkpoint of a run folder.

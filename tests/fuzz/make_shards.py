@@ -68,6 +68,8 @@ def main(folder):
     write(folder, "external_storage.h5", replaced(shape=(6, 3), dtype="u1", external=[("good.h5", 0, 18)]))
     write(folder, "wide_type.h5", replaced(shape=(6, 3), dtype="<i4", chunks=(6, 3), fletcher32=True))
     write(folder, "text_type.h5", replaced(shape=(6, 3), dtype=h5py.string_dtype(), chunks=(6, 3)))
+    write(folder, "large_chunks.h5", replaced(shape=(6, 3), dtype="u1", maxshape=(None, None), chunks=(1 << 14, 1 << 16),
+                                             fletcher32=True))
     write(folder, "other_shape.h5", replaced(shape=(18,), dtype="u1", chunks=(18,), fletcher32=True))
     write(folder, "many_axes.h5", replaced(shape=(1,) * 32, dtype="u1", chunks=(1,) * 32, fletcher32=True))
     write(folder, "huge_shape.h5", replaced(shape=(1 << 60, 4), dtype="u1", chunks=(6, 3), fletcher32=True))

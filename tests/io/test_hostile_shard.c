@@ -151,6 +151,18 @@ static void signed_type(hid_t file) { wrong_type(file, H5T_STD_I8LE); }
 static void wide_type(hid_t file) { wrong_type(file, H5T_STD_U16LE); }
 static void float_type(hid_t file) { wrong_type(file, H5T_IEEE_F32LE); }
 
+static void large_chunks(hid_t file)
+{
+    static const hsize_t most[2] = {H5S_UNLIMITED, H5S_UNLIMITED};
+    hid_t list = ordinary(1 << 14, 1 << 16), space = H5Screate_simple(2, right_shape, most);
+    assert_true(H5Pset_fletcher32(list) >= 0);
+    assert_true(H5Ldelete(file, TRITS, H5P_DEFAULT) >= 0);
+    hid_t dataset = H5Dcreate2(file, TRITS, H5T_STD_U8LE, space, H5P_DEFAULT, list, H5P_DEFAULT);
+    assert_true(dataset >= 0 && H5Dclose(dataset) >= 0);
+    H5Sclose(space);
+    H5Pclose(list);
+}
+
 static void wrong_shape(hid_t file, hsize_t rows, hsize_t cols)
 {
     hsize_t shape[2] = {rows, cols};
@@ -192,6 +204,7 @@ static const struct {
     {"int8 trits", signed_type, "the type of " TRITS " is not uint8"},
     {"uint16 trits", wide_type, "the type of " TRITS " is not uint8"},
     {"float trits", float_type, "the type of " TRITS " is not uint8"},
+    {"large chunks", large_chunks, "the chunks of " TRITS " are larger than all of it"},
     {"a row less", fewer_rows, "the shape of " TRITS " is not [37, 3]"},
     {"a row more", more_rows, "the shape of " TRITS " is not [37, 3]"},
     {"turned", turned, "the shape of " TRITS " is not [37, 3]"},

@@ -7,6 +7,7 @@
 
 #include "base/pack.h"
 #include "base/rng.h"
+#include "base/state.h"
 
 enum { DATA_SEED = 77, STATE_SEED = 5 };
 
@@ -209,4 +210,54 @@ void part_fixture_close(part_fixture *f)
     f->backend->free(f->saved_slab);
     f->part->ops->free(f->part);
     tv_params_free(&f->params);
+}
+
+enum { SHARED_ARRAYS = 9, SHARED_ROWS_MAX = 128 };
+
+// How often each row of an array is written, and the sums of the row hashes.
+typedef struct shares {
+    int written[SHARED_ARRAYS][SHARED_ROWS_MAX];
+    tv_hash128 sums[SHARED_ARRAYS];
+} shares;
+
+static void add_shares(shares *all, const tv_state_array *arrays)
+{
+    tv_hash128 own[SHARED_ARRAYS];
+    tv_state_hash(arrays, SHARED_ARRAYS, own);
+    for (int64_t i = 0; i < SHARED_ARRAYS; i++) {
+        assert_in_range(arrays[i].rows, 0, SHARED_ROWS_MAX);
+        for (int64_t r = 0; r < arrays[i].count; r++)
+            all->written[i][arrays[i].first_row + r]++;
+        all->sums[i].low += own[i].low;
+        all->sums[i].high += own[i].high;
+    }
+}
+
+// The digest of what `ranks` ranks write, which must be every row once.
+static tv_hash128 digest_of(fixture_params *open_params, int ranks, int places)
+{
+    shares all = {0};
+    tv_hash128 digest = {0, 0};
+    for (int rank = 0; rank < ranks; rank++) {
+        tv_params params;
+        tv_state_array *arrays = NULL;
+        int64_t count = 0;
+        open_params(&params, rank, ranks, places);
+        TEST_TRY(tv_params_state(&params, 1, NULL, 1, &arrays, &count));
+        assert_int_equal(count, SHARED_ARRAYS);
+        add_shares(&all, arrays);
+        for (int64_t i = 0; rank == ranks - 1 && i < count; i++)
+            for (int64_t r = 0; r < arrays[i].rows; r++)
+                assert_int_equal(all.written[i][r], 1);
+        if (rank == ranks - 1)
+            TEST_TRY(tv_state_digest(arrays, count, all.sums, &digest));
+        free(arrays);
+        tv_params_free(&params);
+    }
+    return digest;
+}
+
+void fixture_check_shares(fixture_params *open_params, int ranks, int places, int alone)
+{
+    assert_true(tv_hash_equal(digest_of(open_params, ranks, places), digest_of(open_params, 1, alone)));
 }

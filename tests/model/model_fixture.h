@@ -56,4 +56,10 @@ typedef struct part_fixture {
 void part_fixture_open(part_fixture *f, tv_part *part, const tv_config *config, int64_t tokens);
 void part_fixture_close(part_fixture *f);
 
+// Opens a table as rank `rank` of `ranks` holds it, what is split lying over `places` of them.
+typedef void fixture_params(tv_params *params, int rank, int ranks, int places);
+// Rows of the state's 9 arrays that each rank writes into a checkpoint: all of them, once; and the digest is that of one rank, opened with
+// `alone` places.
+void fixture_check_shares(fixture_params *open_params, int ranks, int places, int alone);
+
 #endif

@@ -100,43 +100,7 @@ static void test_stack(void **state)
     tv_params_free(&params);
 }
 
-// Rows of an array that each rank writes into a checkpoint: all of them, once.
-static void check_shares(int ranks, int places)
-{
-    int written[16][EXPERTS * ROWS] = {{0}};
-    tv_hash128 sums[16] = {{0, 0}}, alone[16] = {{0, 0}}, digest, want;
-    tv_state_array *arrays = NULL;
-    int64_t count = 0;
-    for (int rank = 0; rank < ranks; rank++) {
-        tv_params params;
-        tv_hash128 own[16];
-        open_params(&params, rank, ranks, places);
-        TEST_TRY(tv_params_state(&params, 1, NULL, 1, &arrays, &count));
-        assert_int_equal(count, 9);
-        tv_state_hash(arrays, count, own);
-        for (int64_t i = 0; i < count; i++) {
-            for (int64_t r = 0; r < arrays[i].count; r++)
-                written[i][arrays[i].first_row + r]++;
-            sums[i].low += own[i].low;
-            sums[i].high += own[i].high;
-        }
-        for (int64_t i = 0; rank == ranks - 1 && i < count; i++)
-            for (int64_t r = 0; r < arrays[i].rows; r++)
-                assert_int_equal(written[i][r], 1);
-        if (rank == ranks - 1)
-            TEST_TRY(tv_state_digest(arrays, count, sums, &digest));
-        free(arrays);
-        tv_params_free(&params);
-    }
-    tv_params whole;
-    open_params(&whole, 0, 1, 1);
-    TEST_TRY(tv_params_state(&whole, 1, NULL, 1, &arrays, &count));
-    tv_state_hash(arrays, count, alone);
-    TEST_TRY(tv_state_digest(arrays, count, alone, &want));
-    assert_true(tv_hash_equal(digest, want));
-    free(arrays);
-    tv_params_free(&whole);
-}
+static void check_shares(int ranks, int places) { fixture_check_shares(open_params, ranks, places, 1); }
 
 static void test_shares(void **state)
 {
