@@ -28,6 +28,7 @@ done
 
 # A checkpoint of 4 ranks goes on with 2, and that one with 1, at the same bits; any number of ranks evaluates it.
 moved_over_ranks
+bpb=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
 # Without what a part adds: another number, the same on any number of ranks.
 for n in 1 3; do
     expect 0 ranks "$n" eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21 --without codebook,composite
