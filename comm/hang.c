@@ -148,9 +148,8 @@ static void add_others(text *t, crowd *c, char *done, const tv_hang_rank *own)
         unknown += c->chosen[r] = !c->ranks[r].known;
     if (unknown == 0)
         return;
-    add(t, "; nothing is known of ");
+    add(t, "; nothing is heard of ");
     add_chosen(t, c);
-    add(t, ", on other hosts");
 }
 
 static void add_start(text *t, double waited)

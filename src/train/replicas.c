@@ -101,7 +101,11 @@ tv_status tv_trainer_spoil(tv_trainer *trainer)
 {
     if (tv_fault_at(TV_FAULT_STATE_FLIP_POINT).spoil == 0)
         return TV_OK;
-    const tv_param *p = &trainer->model.params.items[trainer->model.params.count / 2];
+    const tv_params *params = &trainer->model.params;
+    const tv_param *p = &params->items[0];
+    for (int64_t i = 1; i < params->count; i++)
+        if (params->items[i].held_rows * params->items[i].spec.cols > p->held_rows * p->spec.cols)
+            p = &params->items[i];
     uint8_t *place = p->T + p->held_rows / 2 * tv_row_bytes(p->spec.cols), byte = 0;
     TV_TRY(trainer->backend->copy(&byte, place, 1, TV_COPY_TO_HOST, NULL));
     byte ^= 1;
