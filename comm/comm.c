@@ -33,24 +33,29 @@ tv_status tv_comm_new(const tv_comm_ops *ops, int rank, int size, tv_comm **out)
     return TV_OK;
 }
 
+static tv_status open_launched(int *argc, char ***argv, const tv_launcher *launcher, tv_comm **out)
+{
+    // The faults of the start: a wrong TV_FAULT is told by the caller's own call, when there is a rank to tell it.
+    if (tv_fault_open(tv_launcher_rank()) == TV_OK)
+        TV_TRY(tv_fault_status(TV_FAULT_COMM_START_POINT, TV_COMM));
+    tv_board_place(tv_launcher_rank(), launcher->size > 0 && launcher->size <= INT_MAX ? (int)launcher->size : 1);
+    tv_ring_enter(&(tv_ring_entry){.op = TV_OP_START, .wire = TV_WIRE_OTHER, .color = -1});
+    tv_status st = tv_comm_open_mpi(argc, argv, launcher, out);
+    tv_ring_leave();
+    if (st == TV_OK)
+        tv_board_place((*out)->rank, (*out)->size);
+    return st;
+}
+
 tv_status tv_comm_open(int *argc, char ***argv, tv_comm **out)
 {
     tv_launcher launcher;
     *out = NULL;
     TV_TRY(tv_launcher_detect(&launcher));
     TV_TRY(tv_watch_open());
-    if (launcher.name == NULL)
-        return tv_comm_open_self(out);
-    // The faults of the start: a wrong TV_FAULT is told by the caller's own call, when there is a rank to tell it.
-    if (tv_fault_open(tv_launcher_rank()) == TV_OK)
-        TV_TRY(tv_fault_status(TV_FAULT_COMM_START_POINT, TV_COMM));
-    tv_board_place(tv_launcher_rank(), launcher.size > 0 && launcher.size <= INT_MAX ? (int)launcher.size : 1);
-    tv_ring_enter(&(tv_ring_entry){.op = TV_OP_START, .wire = TV_WIRE_OTHER, .color = -1});
-    tv_status st = tv_comm_open_mpi(argc, argv, &launcher, out);
-    tv_ring_leave();
-    if (st == TV_OK)
-        tv_board_place((*out)->rank, (*out)->size);
-    return st;
+    TV_TRY(launcher.name == NULL ? tv_comm_open_self(out) : open_launched(argc, argv, &launcher, out));
+    (*out)->watched = 1;
+    return TV_OK;
 }
 
 void tv_comm_close(tv_comm *comm)
@@ -67,7 +72,7 @@ void tv_comm_close(tv_comm *comm)
         comm->gpu->close(comm);
     comm->ops->close(comm);
     tv_ring_leave();
-    if (root)
+    if (comm->watched)
         tv_watch_close();
     free(comm->scratch);
     free(comm);

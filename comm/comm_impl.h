@@ -66,6 +66,7 @@ struct tv_comm {
     void *gpu_state;
     double gpu_seconds; // longest wait for GPUs; 0: the watch's limit. Tests set it
     int64_t color;      // of a child, else -1
+    int watched;        // the watch ends with it
     int votes_beyond;   // a lane was out of range
 };
 

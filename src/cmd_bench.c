@@ -33,13 +33,14 @@ static const struct {
     {"attention", tv_bench_attention, NULL, NULL},
     {"ops", tv_bench_ops, NULL, NULL},
     {"exchange", NULL, tv_bench_exchange, NULL},
+    {"watch", NULL, tv_bench_watch, NULL},
     {"moe", NULL, tv_bench_moe, NULL},
     {"codebook", tv_bench_codebook, NULL, NULL},
     {"step", NULL, NULL, tv_bench_step},
     {"memory", NULL, NULL, tv_bench_memory},
 };
 #define BENCH_COUNT ((int64_t)(sizeof benches / sizeof *benches))
-#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, moe, codebook, step, memory"
+#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, step, memory"
 
 // What the command line says.
 typedef struct request {
