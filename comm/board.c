@@ -15,13 +15,13 @@ static int own_rank, own_size = 1;
 
 void tv_board_place(int rank, int size)
 {
-    own_rank = rank;
-    own_size = size;
+    __atomic_store_n(&own_rank, rank, __ATOMIC_RELAXED);
+    __atomic_store_n(&own_size, size, __ATOMIC_RELAXED);
 }
 
-int tv_board_rank(void) { return own_rank; }
+int tv_board_rank(void) { return __atomic_load_n(&own_rank, __ATOMIC_RELAXED); }
 
-int tv_board_size(void) { return own_size; }
+int tv_board_size(void) { return __atomic_load_n(&own_size, __ATOMIC_RELAXED); }
 
 tv_seat *tv_board_mine(void) { return __atomic_load_n(&mine, __ATOMIC_ACQUIRE); }
 
@@ -78,7 +78,7 @@ tv_status tv_board_open(tv_comm *comm, uint64_t run)
 int tv_board_read(int rank, tv_seat *out)
 {
     const tv_seat *board = __atomic_load_n(&seats, __ATOMIC_ACQUIRE);
-    if (rank == own_rank)
+    if (rank == tv_board_rank())
         copy_seat(out, tv_board_mine());
     else if (board != NULL)
         copy_seat(out, &board[rank]);

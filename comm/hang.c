@@ -16,7 +16,8 @@
 #define SILENT_SECONDS 2.5 // a process whose watch was not awake for so long is stopped or gone
 
 static char folder[3072];
-static tv_hang_run hang_run = {.folder = folder};
+static tv_hang_run named;                                               // of tv_hang_folder
+static const tv_hang_run unnamed = {.folder = ""}, *current = &unnamed; // set when `named` is whole
 
 tv_status tv_hang_folder(tv_comm *comm, const char *dir)
 {
@@ -24,8 +25,9 @@ tv_status tv_hang_folder(tv_comm *comm, const char *dir)
     clock_gettime(CLOCK_REALTIME, &now);
     uint64_t run = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     TV_TRY(tv_comm_broadcast_bytes(comm, &run, sizeof run, 0));
-    hang_run.id = run;
     snprintf(folder, sizeof folder, "%s", dir);
+    named = (tv_hang_run){.folder = folder, .id = run};
+    __atomic_store_n(&current, &named, __ATOMIC_RELEASE);
     return tv_board_open(comm, run);
 }
 
@@ -202,7 +204,7 @@ static int lowest_reporter(const crowd *c)
     return tv_board_rank();
 }
 
-static void tell(tv_hang_kind kind, double waited, int written)
+static void tell(const tv_hang_run *run, tv_hang_kind kind, double waited, int written)
 {
     text t = {.used = 0};
     int size = tv_board_size(), speaks = 1;
@@ -210,7 +212,7 @@ static void tell(tv_hang_kind kind, double waited, int written)
     char *done = calloc((size_t)size, 1);
     if (c.ranks && c.chosen && done) {
         for (int r = 0; r < size; r++)
-            tv_hang_rank_read(&hang_run, r, &c.ranks[r]);
+            tv_hang_rank_read(run, r, &c.ranks[r]);
         speaks = kind == TV_HANG_PROGRESS || lowest_reporter(&c) == tv_board_rank();
         if (kind == TV_HANG_PROGRESS)
             add_progress(&t, &c.ranks[tv_board_rank()], waited);
@@ -237,9 +239,10 @@ void tv_hang_report(tv_hang_kind kind, double waited)
     signal(SIGALRM, SIG_DFL);
     alarm(GIVE_UP_SECONDS);
     __atomic_store_n(&tv_board_mine()->reported, 1, __ATOMIC_RELAXED);
-    int written = tv_hang_rank_write(&hang_run, kind == TV_HANG_COLLECTIVE ? "collective" : "progress", waited);
+    const tv_hang_run *run = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
+    int written = tv_hang_rank_write(run, kind == TV_HANG_COLLECTIVE ? "collective" : "progress", waited);
     sleep_ms(GRACE_MS);
-    tell(kind, waited, written);
+    tell(run, kind, waited, written);
     alarm(0);
     __atomic_store_n(&over, 1, __ATOMIC_RELEASE);
 }
