@@ -7,9 +7,10 @@ tv_status tv_comm_split(tv_comm *comm, int color, int key, tv_comm **child)
     *child = NULL;
     if (color < 0)
         return TV_FAIL(TV_INTERNAL, "a split with colour %d", color);
-    TV_TRY(tv_comm_enter(comm, 0, 1, TV_WIRE_OTHER));
+    TV_TRY(tv_comm_enter(comm, TV_OP_SPLIT, 0, 1, TV_WIRE_OTHER));
     TV_TRY(tv_comm_leave(comm, comm->ops->split(comm, color, key, child)));
     (*child)->parent = comm;
+    (*child)->color = color;
     (*child)->gpu_seconds = comm->gpu_seconds;
     // One child may fail to open where the others do not; their ranks must hear of it before they go on.
     tv_status st = tv_comm_agree(comm, tv_comm_device_open(*child, host_memory));
@@ -22,9 +23,9 @@ tv_status tv_comm_split(tv_comm *comm, int color, int key, tv_comm **child)
 
 tv_status tv_comm_all_to_all_i64(tv_comm *comm, const int64_t *send, int64_t *recv, int64_t items, tv_wire what)
 {
-    TV_TRY(tv_comm_enter(comm, items, (comm->size - 1) * (int64_t)sizeof *send, what));
-    return items == 0 ? TV_OK
-                      : tv_comm_leave(comm, comm->ops->all_to_all(comm, send, recv, items * (int64_t)sizeof *send));
+    TV_TRY(tv_comm_enter(comm, TV_OP_ALL_TO_ALL, items, (comm->size - 1) * (int64_t)sizeof *send, what));
+    int64_t bytes = items * (int64_t)sizeof *send;
+    return tv_comm_leave(comm, bytes == 0 ? TV_OK : comm->ops->all_to_all(comm, send, recv, bytes));
 }
 
 tv_status tv_comm_device_all_to_all_v_bytes(tv_comm *comm, const tv_all_to_all *args, tv_wire what, void *stream)
@@ -39,14 +40,14 @@ tv_status tv_comm_device_all_to_all_v_bytes(tv_comm *comm, const tv_all_to_all *
     if (args->send_bytes[comm->rank] != args->recv_bytes[comm->rank])
         return TV_FAIL(TV_INTERNAL, "all-to-all: rank %d gives itself %lld bytes and takes %lld", comm->rank,
                        (long long)args->send_bytes[comm->rank], (long long)args->recv_bytes[comm->rank]);
-    TV_TRY(tv_comm_enter(comm, total, 1, what));
+    TV_TRY(tv_comm_enter(comm, TV_OP_ALL_TO_ALL, total, 1, what));
     return tv_comm_leave(comm, comm->device->all_to_all_v(comm, args, stream));
 }
 
 tv_status tv_comm_device_all_to_all_bytes(tv_comm *comm, const void *send, void *recv, int64_t block_bytes,
                                           tv_wire what, void *stream)
 {
-    TV_TRY(tv_comm_enter(comm, block_bytes, comm->size - 1, what));
-    return block_bytes == 0 ? TV_OK
-                            : tv_comm_leave(comm, comm->device->all_to_all(comm, send, recv, block_bytes, stream));
+    TV_TRY(tv_comm_enter(comm, TV_OP_ALL_TO_ALL, block_bytes, comm->size - 1, what));
+    tv_status st = block_bytes == 0 ? TV_OK : comm->device->all_to_all(comm, send, recv, block_bytes, stream);
+    return tv_comm_leave(comm, st);
 }

@@ -119,18 +119,18 @@ typedef struct device_args {
 
 static tv_status device_sum(tv_comm *comm, const device_args *a, tv_wire what)
 {
-    TV_TRY(tv_comm_enter(comm, a->count, tv_comm_item_bytes(a->item), what));
-    if (a->count == 0)
-        return TV_OK;
-    return tv_comm_leave(comm, comm->device->sum(comm, a->data, a->count, a->item, a->stream));
+    tv_op op = a->item == TV_ITEM_I8 ? TV_OP_SUM_I8 : TV_OP_SUM_U32;
+    TV_TRY(tv_comm_enter(comm, op, a->count, tv_comm_item_bytes(a->item), what));
+    tv_status st = a->count == 0 ? TV_OK : comm->device->sum(comm, a->data, a->count, a->item, a->stream);
+    return tv_comm_leave(comm, st);
 }
 
 static tv_status device_reduce_scatter(tv_comm *comm, const device_args *a, tv_wire what)
 {
-    TV_TRY(tv_comm_enter(comm, a->count, comm->size * tv_comm_item_bytes(a->item), what));
-    if (a->count == 0)
-        return TV_OK;
-    return tv_comm_leave(comm, comm->device->reduce_scatter(comm, a->data, a->count, a->item, a->stream));
+    tv_op op = a->item == TV_ITEM_I8 ? TV_OP_REDUCE_SCATTER_I8 : TV_OP_REDUCE_SCATTER_U32;
+    TV_TRY(tv_comm_enter(comm, op, a->count, comm->size * tv_comm_item_bytes(a->item), what));
+    tv_status st = a->count == 0 ? TV_OK : comm->device->reduce_scatter(comm, a->data, a->count, a->item, a->stream);
+    return tv_comm_leave(comm, st);
 }
 
 tv_status tv_comm_device_sum_i8(tv_comm *comm, int8_t *data, int64_t count, tv_wire what, void *stream)
@@ -155,10 +155,9 @@ tv_status tv_comm_device_reduce_scatter_u32(tv_comm *comm, uint32_t *data, int64
 
 tv_status tv_comm_device_all_gather_bytes(tv_comm *comm, void *data, size_t block_bytes, tv_wire what, void *stream)
 {
-    TV_TRY(tv_comm_enter(comm, (int64_t)block_bytes, comm->size, what));
-    if (block_bytes == 0)
-        return TV_OK;
-    return tv_comm_leave(comm, comm->device->all_gather(comm, data, (int64_t)block_bytes, stream));
+    TV_TRY(tv_comm_enter(comm, TV_OP_ALL_GATHER, (int64_t)block_bytes, comm->size, what));
+    tv_status st = block_bytes == 0 ? TV_OK : comm->device->all_gather(comm, data, (int64_t)block_bytes, stream);
+    return tv_comm_leave(comm, st);
 }
 
 tv_status tv_comm_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *stream)
@@ -192,5 +191,9 @@ tv_status tv_comm_device_wait(tv_comm *comm, void *stream)
 {
     if (tv_comm_is_broken(comm))
         return TV_FAIL(TV_COMM, "rank %d waits for nothing any more, because a collective failed", comm->rank);
-    return tv_comm_leave(comm, comm->device->wait(comm, stream));
+    tv_status st = tv_fault_status(TV_FAULT_COMM_WAIT_POINT, TV_COMM);
+    if (st == TV_OK && comm->device == comm->gpu)
+        tv_ring_enter(&(tv_ring_entry){
+            .op = TV_OP_GPU_WAIT, .wire = TV_WIRE_OTHER, .sequence = (int64_t)comm->sequence, .color = comm->color});
+    return tv_comm_leave(comm, st != TV_OK ? st : comm->device->wait(comm, stream));
 }

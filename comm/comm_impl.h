@@ -4,6 +4,7 @@
 #define TV_COMM_IMPL_H
 
 #include "comm/comm.h"
+#include "comm/ring.h"
 
 typedef enum tv_comm_item { TV_ITEM_I8, TV_ITEM_U32, TV_ITEM_I64, TV_ITEM_U64, TV_ITEM_COUNT } tv_comm_item;
 typedef enum tv_comm_fold { TV_FOLD_SUM, TV_FOLD_MAX, TV_FOLD_COUNT } tv_comm_fold;
@@ -48,7 +49,6 @@ typedef struct tv_comm_device_ops {
 
 #define TV_COMM_SCRATCH_BYTES 64               // a rank; guard records and hashes are gathered there
 #define TV_COMM_CHUNK_ITEMS ((int64_t)1 << 30) // well inside int, also after a library added a few counts
-#define TV_COMM_GPU_SECONDS 300.0
 
 struct tv_comm {
     tv_comm *parent; // of a child, else NULL
@@ -64,7 +64,9 @@ struct tv_comm {
     const tv_comm_device_ops *device; // of the memory in use
     const tv_comm_device_ops *gpu;    // NULL until several ranks use GPUs
     void *gpu_state;
-    double gpu_seconds; // longest wait for queued collectives. Tests make it small
+    double gpu_seconds; // longest wait for GPUs; 0: the watch's limit. Tests set it
+    int64_t color;      // of a child, else -1
+    int watched;        // the watch ends with it
     int votes_beyond;   // a lane was out of range
 };
 
@@ -88,6 +90,8 @@ typedef struct tv_launcher {
 
 // Local. TV_COMM when srun started several tasks without PMI, where each would take itself for the only rank.
 tv_status tv_launcher_detect(tv_launcher *out);
+// Local. This process's rank by the launcher's account, before MPI knows; 0 when it does not say.
+int tv_launcher_rank(void);
 // Collective. MPI_Init_thread and a duplicate of the world; fails when MPI sees another number of ranks than the
 // launcher started.
 tv_status tv_comm_open_mpi(int *argc, char ***argv, const tv_launcher *launcher, tv_comm **out);
@@ -97,11 +101,11 @@ tv_status tv_comm_open_nccl(tv_comm *comm);
 
 // Local. shift_lanes of the memory in use; a failure breaks the communicator, since the other ranks go on.
 tv_status tv_comm_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *stream);
-// Every collective starts with enter (argument checks, sequence number, `items` of item_bytes as wire bytes) and hands
-// its result to leave, which remembers a failure.
+// Every collective starts with enter (fail point, argument checks, sequence number, `items` of item_bytes as wire bytes,
+// the ring) and hands its result to leave, which remembers a failure.
 // A failure here or in a parent is final.
 int tv_comm_is_broken(const tv_comm *comm);
-tv_status tv_comm_enter(tv_comm *comm, int64_t items, int64_t item_bytes, tv_wire what);
+tv_status tv_comm_enter(tv_comm *comm, tv_op op, int64_t items, int64_t item_bytes, tv_wire what);
 tv_status tv_comm_leave(tv_comm *comm, tv_status st);
 
 #endif

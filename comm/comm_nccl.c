@@ -8,14 +8,15 @@
 #include <nccl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "comm/comm_impl.h"
+#include "comm/hang.h"
 #include "comm/nccl_lanes.h"
 
-#define START_SECONDS 1800.0
 #define CLOSE_SECONDS 60.0
-#define BUSY_POLLS 20000 // polls without a sleep, some ten milliseconds
+#define BUSY_POLLS 20000    // polls without a sleep, some ten milliseconds
+#define STOPPED_SECONDS 2.0 // between two polls: the process was stopped meanwhile, which does not count
 
 typedef struct nccl_state {
     ncclComm_t comm; // NULL before the start and after an abort
@@ -34,13 +35,6 @@ typedef struct gpu_place {
 _Static_assert(sizeof(gpu_place) <= TV_COMM_SCRATCH_BYTES, "a place fits its rank's scratch");
 
 static nccl_state *state_of(const tv_comm *comm) { return comm->gpu_state; }
-
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void pause_after(int64_t polls)
 {
@@ -81,12 +75,28 @@ static tv_status cuda_check(const tv_comm *comm, cudaError_t error, const char *
 #define NCCL_TRY(comm, function, ...) TV_TRY(nccl_check(comm, function(__VA_ARGS__), #function, __LINE__))
 #define CUDA_TRY(comm, function, ...) TV_TRY(cuda_check(comm, function(__VA_ARGS__), #function, __LINE__))
 
-static tv_status check_deadline(const tv_comm *comm, double start, double limit)
+typedef struct poll_clock {
+    double start, last, limit;
+} poll_clock;
+
+// limit: 0 for that of the communicator, or the watch's.
+static poll_clock start_clock(const tv_comm *comm, double limit)
 {
-    if (seconds_now() - start < limit)
+    double now = tv_clock_seconds(), usual = comm->gpu_seconds > 0 ? comm->gpu_seconds : tv_watch_limit();
+    return (poll_clock){now, now, limit > 0 ? limit : usual};
+}
+
+static tv_status check_deadline(const tv_comm *comm, poll_clock *clock)
+{
+    double now = tv_clock_seconds(), limit = clock->limit;
+    if (now - clock->last > STOPPED_SECONDS)
+        clock->start += now - clock->last;
+    clock->last = now;
+    if (now - clock->start < limit)
         return TV_OK;
     abort_comm(state_of(comm));
-    return TV_FAIL(TV_COMM, "rank %d waited %.0f s for the GPUs of the other ranks; one of them is missing or hangs",
+    tv_hang_report(TV_HANG_COLLECTIVE, limit);
+    return TV_FAIL(TV_HANG, "rank %d waited %.0f s for the GPUs of the other ranks; one of them is missing or hangs",
                    comm->rank, limit);
 }
 
@@ -98,25 +108,23 @@ static tv_status poll_comm(const tv_comm *comm, ncclResult_t *result)
     return nccl_check(comm, *result, "NCCL", __LINE__);
 }
 
-// Until the last call's own work on the host is done; only then its work on the GPU is on the stream.
+// Until the last call's own work on the host is done; only then its work on the GPU is on the stream. limit: 0 for the
+// usual one.
 static tv_status settle(const tv_comm *comm, double limit)
 {
-    double start = seconds_now();
+    poll_clock clock = start_clock(comm, limit);
     for (int64_t polls = 0;; polls++) {
         ncclResult_t result;
         TV_TRY(poll_comm(comm, &result));
         if (result == ncclSuccess)
             return TV_OK;
-        TV_TRY(check_deadline(comm, start, limit));
+        TV_TRY(check_deadline(comm, &clock));
         pause_after(polls);
     }
 }
 
 // Behind every collective.
-static tv_status settle_unless_noting(const tv_comm *comm)
-{
-    return state_of(comm)->noting ? TV_OK : settle(comm, comm->gpu_seconds);
-}
+static tv_status settle_unless_noting(const tv_comm *comm) { return state_of(comm)->noting ? TV_OK : settle(comm, 0); }
 
 static ncclDataType_t item_type(tv_comm_item item)
 {
@@ -171,7 +179,7 @@ static tv_status nccl_all_to_all_v(tv_comm *comm, const tv_all_to_all *a, void *
     }
     state->noting = 0;
     NCCL_TRY(comm, ncclGroupEnd);
-    return settle(comm, comm->gpu_seconds);
+    return settle(comm, 0);
 }
 
 // NCCL's own from 2.28 on.
@@ -189,7 +197,7 @@ static tv_status nccl_all_to_all(tv_comm *comm, const void *send, void *recv, in
     }
     NCCL_TRY(comm, ncclGroupEnd);
 #endif
-    return settle(comm, comm->gpu_seconds);
+    return settle(comm, 0);
 }
 
 static tv_status nccl_begin(tv_comm *comm)
@@ -203,7 +211,7 @@ static tv_status nccl_end(tv_comm *comm)
 {
     state_of(comm)->noting = 0;
     NCCL_TRY(comm, ncclGroupEnd);
-    return settle(comm, comm->gpu_seconds);
+    return settle(comm, 0);
 }
 
 static tv_status nccl_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *stream)
@@ -226,7 +234,7 @@ static tv_status nccl_follow(tv_comm *comm, void *stream, void *ahead)
 
 static tv_status nccl_wait(tv_comm *comm, void *stream)
 {
-    double start = seconds_now();
+    poll_clock clock = start_clock(comm, 0);
     for (int64_t polls = 0;; polls++) {
         ncclResult_t result;
         cudaError_t error = cudaStreamQuery(stream);
@@ -237,7 +245,7 @@ static tv_status nccl_wait(tv_comm *comm, void *stream)
             return cuda_check(comm, error, "cudaStreamQuery", __LINE__);
         }
         TV_TRY(poll_comm(comm, &result));
-        TV_TRY(check_deadline(comm, start, comm->gpu_seconds));
+        TV_TRY(check_deadline(comm, &clock));
         pause_after(polls);
     }
     int *beyond = state_of(comm)->beyond;
@@ -340,8 +348,10 @@ static tv_status join(tv_comm *comm, const ncclUniqueId *id)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
+    TV_TRY(tv_fault_status(TV_FAULT_COMM_GPU_START_POINT, TV_COMM));
+    tv_ring_enter(&(tv_ring_entry){.op = TV_OP_GPU_START, .wire = TV_WIRE_OTHER, .color = comm->color});
     NCCL_TRY(comm, ncclCommInitRankConfig, &state_of(comm)->comm, comm->size, *id, comm->rank, &config);
-    return settle(comm, START_SECONDS);
+    return settle(comm, 0);
 }
 
 tv_status tv_comm_open_nccl(tv_comm *comm)

@@ -1,5 +1,6 @@
 // Which launcher started this process, from the environment alone: asking MPI would start it.
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include "comm/comm_impl.h"
@@ -24,6 +25,15 @@ static int64_t slurm_step_tasks(void)
         return 0;
     int64_t tasks = env_number("SLURM_STEP_NUM_TASKS");
     return tasks > 0 ? tasks : env_number("SLURM_NTASKS");
+}
+
+int tv_launcher_rank(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i]) != NULL)
+            return (int)(env_number(names[i]) & INT_MAX);
+    return 0;
 }
 
 tv_status tv_launcher_detect(tv_launcher *out)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "comm/watch.h"
 #include "io/shard_h5_internal.h"
 
 typedef struct sink_access {
@@ -100,6 +101,7 @@ static herr_t sink_write(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t 
             file->sink->error = EIO;
         else if (n > 0)
             done += (size_t)n;
+        tv_watch_moves();
     }
     if (address + bytes > file->end_of_file)
         file->end_of_file = address + bytes;

@@ -39,6 +39,10 @@ tv_status tv_bench_codebook(const tv_backend *backend, const tv_config *config, 
 // backend is open.
 tv_status tv_bench_moe(tv_comm *comm, const tv_backend *backend, FILE *out);
 
+// Collective. What a step pays to be watched over (comm/watch.h): nanoseconds of a collective's record, of a mark and of the guard; a table
+// to `out`, from rank 0.
+tv_status tv_bench_watch(tv_comm *comm, const tv_backend *backend, FILE *out);
+
 double tv_bench_now(void);                             // seconds of a clock that only goes forward
 double tv_bench_median(double *values, int64_t count); // sorts them; count >= 1
 

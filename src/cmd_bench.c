@@ -34,13 +34,14 @@ static const struct {
     {.name = "attention", .run = tv_bench_attention},
     {.name = "ops", .run = tv_bench_ops},
     {.name = "exchange", .run_ranks = tv_bench_exchange},
+    {.name = "watch", .run_ranks = tv_bench_watch},
     {.name = "moe", .run_ranks = tv_bench_moe},
     {.name = "codebook", .run_config = tv_bench_codebook},
     {.name = "step", .train = tv_bench_step},
     {.name = "memory", .train = tv_bench_memory},
 };
 #define BENCH_COUNT ((int64_t)(sizeof benches / sizeof *benches))
-#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, moe, codebook, step, memory"
+#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, step, memory"
 
 // What the command line says.
 typedef struct request {

@@ -38,7 +38,8 @@ static tv_status cmd_help(tv_comm *comm, int argc, char **argv)
     printf("usage: trivote COMMAND [OPTION]...   (many ranks: mpirun -np N trivote ...)\n\ncommands:\n");
     for (int64_t i = 0; i < COMMAND_COUNT; i++)
         printf("  %-10s %s\n", commands[i].name, commands[i].help);
-    printf("\nexit codes: 0 ok, 1 failure, 2 usage or config, 75 stopped on request after saving\n\nconfig keys:\n");
+    printf("\nexit codes: 0 ok, 1 failure, 2 usage or config, 70 a rank hangs, 75 stopped on request after "
+           "saving\n\nconfig keys:\n");
     tv_config_print_help(stdout);
     return TV_OK;
 }
@@ -91,7 +92,7 @@ int main(int argc, char **argv)
     // One error, one message: after an agreement rank 0 has it, its own or another rank's. Broken communication speaks on every rank.
     if (st == TV_STOPPED)
         tv_log_info("%s", tv_status_message());
-    else if (st != TV_OK && st != TV_HELP && (!comm || tv_comm_rank(comm) == 0 || st == TV_COMM))
+    else if (st != TV_OK && st != TV_HELP && (!comm || tv_comm_rank(comm) == 0 || st == TV_COMM || st == TV_HANG))
         tv_log_error("%s", tv_status_message());
     tv_comm_close(comm);
     return tv_status_exit_code(st);

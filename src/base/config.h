@@ -104,6 +104,10 @@ typedef struct tv_config_guard {
     int64_t hash_every; // compare the replicated tensors' hashes every so many steps, 0 = only at saves
 } tv_config_guard;
 
+typedef struct tv_config_comm {
+    int64_t timeout, start_timeout; // seconds
+} tv_config_comm;
+
 typedef struct tv_config_run {
     char *dir;
     char *backend;   // auto, ref, cpu, cuda
@@ -125,6 +129,7 @@ typedef struct tv_config {
     tv_config_update update;
     tv_config_checkpoint checkpoint;
     tv_config_guard guard;
+    tv_config_comm comm;
     tv_config_run run;
 } tv_config;
 
@@ -155,7 +160,7 @@ tv_status tv_config_text(const tv_config *config, char **text);
 // XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, moe (only with
 // experts, and without dense_dispatch_max_tokens), codebook, composite and loss (only with a codebook), data.valid_bytes (0 when data.valid names a file, since nothing is held
 // out then), train (without stop_at, eval_*), vote (without exchange and bucket_bytes), update.
-// Paths, run, checkpoint, guard, parallel may change on resume. TV_MEMORY only.
+// Paths, run, checkpoint, guard, comm, parallel may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);
 // Give a key that holds a text (section "run", key "dir") this value, with the schema's checks.
 tv_status tv_config_assign(tv_config *config, const char *section, const char *key, const char *text);

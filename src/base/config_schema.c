@@ -43,6 +43,7 @@ const tv_config_section tv_config_sections[] = {
     {"update", "How votes move trits and exponents."},
     {"checkpoint", "When the state is saved."},
     {"guard", "Checks between ranks."},
+    {"comm", "How long a rank may hang before the run ends with exit code 70."},
     {"run", "Where and on what the run happens."},
 };
 _Static_assert(sizeof tv_config_sections / sizeof *tv_config_sections <= TV_CONFIG_SECTIONS_MAX, "raise the limit");
@@ -135,6 +136,11 @@ const tv_config_field tv_config_fields[] = {
     {INT(checkpoint, keep, "3", 1, 1e6, "newest checkpoints that stay on disk")},
 
     {INT(guard, hash_every, "100", 0, 1e9, "steps between comparisons of the replicas' hashes; 0: only at saves")},
+
+    {INT(comm, timeout, "600", 1, 1e6,
+         "seconds that a collective may last, and about those that a rank may show no progress; more than a save "
+         "takes")},
+    {INT(comm, start_timeout, "1800", 1, 1e6, "the same until the first step is done")},
 
     {TEXT(run, dir, "runs/quickstart", 1, "folder of the run: log, metrics, checkpoints")},
     {WORD(run, backend, "auto", backends, "who computes; auto: the fastest that can run here")},

@@ -26,7 +26,20 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
     X(STEP_GRADIENT, "step.gradient", TV_FAULT_NAN, "the loss of a unit, before it is looked at")                      \
     X(STEP_GUARD, "step.guard", 0, "before the step's guard")                                                          \
     X(STEP_BALLOT, "step.ballot", 0, "between the exchange of votes and the ballot")                                   \
-    X(EXPORT_WRITE, "export.write", TV_FAULT_ERRNO, "a write of an exported file")
+    X(EXPORT_WRITE, "export.write", TV_FAULT_ERRNO, "a write of an exported file")                                     \
+    X(STATE_FLIP, "state.flip", TV_FAULT_FLIP, "the packed trits of a tensor, after a step")                           \
+    X(COMM_START, "comm.start", TV_FAULT_ERRNO, "before MPI starts")                                                   \
+    X(COMM_SUM, "comm.sum", TV_FAULT_ERRNO, "before a sum or maximum")                                                 \
+    X(COMM_REDUCE_SCATTER, "comm.reduce_scatter", TV_FAULT_ERRNO, "before a reduce-scatter")                           \
+    X(COMM_ALL_GATHER, "comm.all_gather", TV_FAULT_ERRNO, "before an all-gather")                                      \
+    X(COMM_BROADCAST, "comm.broadcast", TV_FAULT_ERRNO, "before a broadcast")                                          \
+    X(COMM_ALL_TO_ALL, "comm.all_to_all", TV_FAULT_ERRNO, "before an all-to-all")                                      \
+    X(COMM_BARRIER, "comm.barrier", TV_FAULT_ERRNO, "before a barrier")                                                \
+    X(COMM_AGREE, "comm.agree", TV_FAULT_ERRNO, "before ranks agree on a verdict")                                     \
+    X(COMM_SPLIT, "comm.split", TV_FAULT_ERRNO, "before a child communicator opens")                                   \
+    X(COMM_GPU_START, "comm.gpu_start", TV_FAULT_ERRNO, "before NCCL starts")                                          \
+    X(COMM_WAIT, "comm.wait", TV_FAULT_ERRNO, "before a rank waits for queued collectives")                            \
+    X(COMM_END, "comm.end", 0, "before MPI ends")
 
 typedef enum tv_fault_point {
 #define TV_FAULT_ENUM(id, name, actions, place) TV_FAULT_##id##_POINT,

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "comm/watch.h"
 #include "train/sampler.h"
 
 static tv_unit describe_batch(const tv_eval_args *args, int64_t tokens)
@@ -62,6 +63,7 @@ static tv_status run_share(const tv_eval_args *args, int64_t windows, float *los
             count = 0;
         if (mine == TV_OK && count > 0)
             mine = load_batch(args, first, count, windows);
+        tv_watch_moves();
         TV_TRY(run_batch(args, mine == TV_OK ? count : 0, loss + (count > 0 ? first : 0)));
     }
     return mine;

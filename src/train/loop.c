@@ -6,6 +6,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "comm/hang.h"
+#include "comm/watch.h"
 #include "io/atomic_file.h"
 #include "io/checkpoint.h"
 #include "train/eval.h"
@@ -117,6 +119,7 @@ static tv_status evaluate(run *r)
         .corpus = held_text(t),
         .windows = t->config.train.eval_windows,
     };
+    tv_watch_mark(TV_PHASE_EVAL, t->step);
     TV_TRY(tv_eval_run(&args, &r->eval));
     r->eval_step = t->step;
     tv_metrics_eval(&r->metrics, t->step, &r->eval);
@@ -130,6 +133,7 @@ static tv_status save(run *r)
     double begun = tv_clock_seconds();
     if (r->saved_step == t->step)
         return TV_OK;
+    tv_watch_mark(TV_PHASE_SAVE, t->step);
     TV_TRY(tv_trainer_check_replicas(t));
     TV_TRY(tv_trainer_save(t, r->dir, &r->saved_digest));
     r->saved_step = t->step;
@@ -145,7 +149,7 @@ static tv_status save(run *r)
 static tv_status save_or_warn(run *r)
 {
     tv_status st = save(r);
-    if (st == TV_COMM)
+    if (st == TV_COMM || st == TV_HANG)
         return st;
     int64_t verdict[2] = {st != TV_OK, st != TV_OK && st != TV_IO && st != TV_REMOTE}; // failed, and fatally
     TV_TRY(tv_comm_max_i64(r->trainer.comm, verdict, 2, TV_WIRE_OTHER));
@@ -167,6 +171,7 @@ static tv_status run_steps(run *r, int64_t end, int *stopped)
     while (t->step < end && !*stopped) {
         tv_step_report report;
         TV_TRY(tv_trainer_step(t, tv_requests_take(), &report));
+        tv_watch_begin_steps();
         tv_metrics_step(&r->metrics, t, &report);
         if (due(t->step, config->guard.hash_every))
             TV_TRY(tv_trainer_check_replicas(t));
@@ -182,6 +187,7 @@ static tv_status run_steps(run *r, int64_t end, int *stopped)
 static tv_status finish(run *r, int stopped)
 {
     char hex[TV_HASH_HEX], bpb[32] = "none"; // no text is held out
+    tv_watch_mark(TV_PHASE_END, r->trainer.step);
     TV_TRY(save(r));
     tv_log_progress_end();
     if (stopped)
@@ -211,7 +217,9 @@ static void describe(const run *r)
 static tv_status run_all(run *r, const tv_config *config, const char *resume, tv_comm *comm, const tv_backend *backend)
 {
     int stopped = 0;
+    tv_watch_limits((double)config->comm.start_timeout, (double)config->comm.timeout);
     TV_TRY(open_folder(r, comm));
+    TV_TRY(tv_hang_folder(comm, r->dir));
     TV_TRY(tv_trainer_open(&r->trainer, config, comm, backend));
     describe(r);
     TV_TRY(start(r, resume));

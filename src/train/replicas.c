@@ -1,7 +1,9 @@
 // Whether ranks that hold the same state hold the same bits.
 #include <stdlib.h>
 
+#include "base/fault.h"
 #include "comm/guard.h"
+#include "comm/watch.h"
 #include "train/trainer.h"
 
 // Hashes that must be equal on some ranks, and what they are of.
@@ -84,6 +86,7 @@ static tv_status compare_experts(const tv_places *places, const hash_list *list)
 tv_status tv_trainer_check_replicas(tv_trainer *trainer)
 {
     hash_list everywhere = {0}, experts = {0};
+    tv_watch_mark(TV_PHASE_CHECK, trainer->step);
     tv_status st = tv_comm_agree(trainer->comm, hash_state(trainer, &everywhere, &experts));
     if (st == TV_OK)
         st = tv_guard_compare(trainer->comm, everywhere.names, everywhere.hashes, everywhere.count);
@@ -92,4 +95,19 @@ tv_status tv_trainer_check_replicas(tv_trainer *trainer)
     close_list(&experts);
     close_list(&everywhere);
     return st;
+}
+
+tv_status tv_trainer_spoil(tv_trainer *trainer)
+{
+    if (tv_fault_at(TV_FAULT_STATE_FLIP_POINT).spoil == 0)
+        return TV_OK;
+    const tv_params *params = &trainer->model.params;
+    const tv_param *p = &params->items[0];
+    for (int64_t i = 1; i < params->count; i++)
+        if (params->items[i].held_rows * params->items[i].spec.cols > p->held_rows * p->spec.cols)
+            p = &params->items[i];
+    uint8_t *place = p->T + p->held_rows / 2 * tv_row_bytes(p->spec.cols), byte = 0;
+    TV_TRY(trainer->backend->copy(&byte, place, 1, TV_COPY_TO_HOST, NULL));
+    byte ^= 1;
+    return trainer->backend->copy(place, &byte, 1, TV_COPY_TO_DEVICE, NULL);
 }

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "comm/guard.h"
+#include "comm/watch.h"
 #include "train/sampler.h"
 #include "train/trainer.h"
 
@@ -99,6 +100,7 @@ static tv_unit describe_unit(tv_trainer *trainer, int64_t unit)
 static tv_status forward(tv_trainer *trainer, int64_t unit, tv_status *mine, tv_step_report *report, double *mark)
 {
     const tv_config *config = &trainer->config;
+    tv_watch_moves();
     if (*mine == TV_OK)
         *mine = load_unit(trainer, unit);
     report->times.data += lap(mark);
@@ -169,6 +171,7 @@ static tv_status start_units(tv_trainer *trainer)
 static tv_status run_units(tv_trainer *trainer, tv_status *mine, tv_step_report *report, double *mark)
 {
     int64_t last = trainer->first_unit + trainer->unit_count - 1;
+    tv_watch_mark(TV_PHASE_UNITS, trainer->step + 1);
     *mine = tv_fault_status(TV_FAULT_STEP_START_POINT, TV_IO);
     if (*mine == TV_OK)
         *mine = start_units(trainer);
@@ -262,9 +265,11 @@ static tv_status run_last_unit(tv_trainer *trainer, tv_status *mine, tv_step_rep
 {
     int64_t last = trainer->first_unit + trainer->unit_count - 1;
     TV_TRY(forward(trainer, last, mine, report, mark));
+    tv_watch_mark(TV_PHASE_GUARD, trainer->step + 1);
     tv_fault_at(TV_FAULT_STEP_GUARD_POINT);
     TV_TRY(guard_step(trainer, *mine, &report->flags));
     report->times.exchange += lap(mark);
+    tv_watch_mark(TV_PHASE_VOTES, trainer->step + 1);
     return backward(trainer, last, mine, report, mark);
 }
 
@@ -280,6 +285,7 @@ static tv_status run_step(tv_trainer *trainer, tv_step_report *report)
     TV_TRY(finish_exchange(trainer, mine));
     TV_TRY(gather_loss(trainer, mine, &report->loss));
     report->times.exchange += lap(&mark);
+    tv_watch_mark(TV_PHASE_BALLOT, trainer->step + 1);
     tv_fault_at(TV_FAULT_STEP_BALLOT_POINT);
     return apply_votes(trainer, report, &mark);
 }
@@ -293,6 +299,7 @@ tv_status tv_trainer_step(tv_trainer *trainer, uint64_t flags, tv_step_report *r
     tv_status st = run_step(trainer, report);
     tv_range_pop(trainer->backend);
     TV_TRY(st);
+    TV_TRY(tv_trainer_spoil(trainer));
     report->times.total = tv_clock_seconds() - start;
     report->bytes = config->train.units * config->train.unit_windows * config->model.context;
     trainer->bytes_seen += report->bytes;

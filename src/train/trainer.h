@@ -75,6 +75,8 @@ tv_status tv_trainer_digest(tv_trainer *trainer, tv_hash128 *digest);
 // Collective. Compares the hashes of all replicated tensors and side state over the ranks, those of experts over their
 // replicas, and checks trits and exponents.
 tv_status tv_trainer_check_replicas(tv_trainer *trainer);
+// Local. The fail point state.flip: the lowest bit of the middle row of the largest tensor's packed trits.
+tv_status tv_trainer_spoil(tv_trainer *trainer);
 
 // Local. Batch buffers for `windows` windows of `context` tokens.
 tv_status tv_batch_open(tv_batch *batch, const tv_backend *backend, int64_t windows, int64_t context);

@@ -131,6 +131,8 @@ static void test_hash_by_key(void **state)
         "checkpoint.every=7",
         "checkpoint.keep=7",
         "guard.hash_every=7",
+        "comm.timeout=7",
+        "comm.start_timeout=7",
         "run.dir=elsewhere",
         "run.backend=ref",
         "run.threads=7",

@@ -121,10 +121,10 @@ static void test_unknown_names(void **state)
         {"# first\nsteps: 1\n", "run.yaml:2: section 'steps' is unknown; did you mean 'train.steps'?"},
         {"parallel_settings: 1\n", "run.yaml:1: section 'parallel_settings' is unknown; there are: model, moe, "
                                    "codebook, composite, loss, parallel, data, train, "
-                                   "vote, update, checkpoint, guard, run"},
+                                   "vote, update, checkpoint, guard, comm, run"},
         {"\"\": 1\n", "run.yaml:1: section '' is unknown; there are: model, moe, codebook, composite, loss, parallel, "
                       "data, train, vote, update, "
-                      "checkpoint, guard, run"},
+                      "checkpoint, guard, comm, run"},
     };
     (void)state;
     EXPECT_REFUSED(cases);
@@ -275,7 +275,7 @@ static void test_assignments(void **state)
          "--set data.train=[a: not valid YAML: while parsing a flow sequence, did not find expected ',' or ']'"},
         {"=1", "--set =1: section '' is unknown; there are: model, moe, codebook, composite, loss, parallel, data, "
                "train, vote, update, "
-               "checkpoint, guard, run"},
+               "checkpoint, guard, comm, run"},
     };
     tv_config c;
     (void)state;

@@ -7,12 +7,15 @@
 //   child         as truncate, but in a child communicator; the collective that comes next is the parent's
 //   fewer, more, none, some   the last rank gives another number of bytes for each rank than the others expect
 //   counts        the last rank leaves without a word while the others exchange counts
+//   hang, hang-child, hang-rows   the last rank does not come to a sum, one of a child, or an exchange of rows
 //   open          nothing but opening and closing
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "comm/comm_impl.h"
+#include "comm/hang.h"
 #include "comm/row_exchange.h"
 #include "comm/vote_exchange.h"
 
@@ -96,6 +99,19 @@ static tv_status leave_counts(tv_comm *comm)
                                                          .buffer = buffer});
 }
 
+static tv_status hang(tv_comm *comm, const char *mode)
+{
+    tv_comm *child = NULL;
+    int64_t one = 1;
+    TV_TRY(tv_hang_folder(comm, "")); // ranks of a host see each other; no report is written
+    TV_TRY(tv_comm_split(comm, 4, tv_comm_rank(comm), &child));
+    if (is_last(comm))
+        sleep(30);
+    if (strcmp(mode, "hang-rows") == 0)
+        return give_other_rows(comm, 10, 10);
+    return tv_comm_sum_i64(strcmp(mode, "hang") == 0 ? comm : child, &one, 1, TV_WIRE_OTHER);
+}
+
 typedef struct rows_mode {
     const char *mode;
     int64_t expected, given;
@@ -113,6 +129,8 @@ static tv_status go_wrong(tv_comm *comm, const char *mode)
     for (size_t i = 0; i < sizeof rows_modes / sizeof *rows_modes; i++)
         if (strcmp(mode, rows_modes[i].mode) == 0)
             return give_other_rows(comm, rows_modes[i].expected, rows_modes[i].given);
+    if (strncmp(mode, "hang", 4) == 0)
+        return hang(comm, mode);
     if (strcmp(mode, "child") == 0)
         return truncate_in_child(comm);
     if (strcmp(mode, "counts") == 0)
