@@ -32,7 +32,7 @@ for target in "${targets[@]}"; do
     mkdir -p "$kept"
     code=0
     if [ $preset = fuzz ]; then
-        nice -n 19 "$program" -max_total_time="$each" -timeout=25 -rss_limit_mb=2048 -malloc_limit_mb=5000 -max_len=20000 -print_final_stats=1 \
+        nice -n 19 "$program" -max_total_time="$each" -timeout=25 -rss_limit_mb=2048 -malloc_limit_mb=50000 -max_len=20000 -print_final_stats=1 \
             -artifact_prefix="$folder/findings/$target-" "$kept" "tests/fuzz/$target" >"$log" 2>&1 || code=$?
         runs=$(sed -nE 's/^stat::number_of_executed_units: *//p' "$log")
     else
