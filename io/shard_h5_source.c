@@ -27,11 +27,13 @@ static H5FD_t *source_open(const char *name, unsigned flags, hid_t access, haddr
     if (!file)
         return NULL;
     file->source = info->source;
+    file->source->held = 1;
     return &file->public_part;
 }
 
 static herr_t source_close(H5FD_t *file)
 {
+    ((source_file *)file)->source->held = 0;
     free(file);
     return 0;
 }
