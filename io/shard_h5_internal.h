@@ -32,6 +32,7 @@ typedef struct tv_h5_source {
     int fd;
     int64_t bytes; // of the file
     int raw_allowed, raw_refused;
+    int held; // the library has it open, and must find it where it is
 } tv_h5_source;
 // Local. An access property list that makes H5Fopen read from the source (the name given to it does not matter); < 0 on failure.
 hid_t tv_h5_source_access(tv_h5_source *source);

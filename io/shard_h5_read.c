@@ -13,7 +13,7 @@
 struct tv_shard {
     hid_t file;
     char *path;
-    tv_h5_source source;
+    tv_h5_source *source;
 };
 
 static tv_status open_source(const char *path, tv_h5_source *source)
@@ -31,17 +31,18 @@ tv_status tv_shard_open(const char *path, tv_shard **out)
     *out = NULL;
     TV_TRY(tv_h5_start());
     tv_shard *shard = calloc(1, sizeof *shard);
-    if (!shard || !(shard->path = strdup(path))) {
+    if (!shard || !(shard->path = strdup(path)) || !(shard->source = calloc(1, sizeof *shard->source))) {
+        free(shard ? shard->path : NULL);
         free(shard);
         return TV_FAIL(TV_MEMORY, "no memory to open %s", path);
     }
     shard->file = H5I_INVALID_HID;
-    tv_status st = open_source(path, &shard->source);
+    tv_status st = open_source(path, shard->source);
     if (st != TV_OK) {
         tv_shard_close(shard);
         return st;
     }
-    hid_t access = tv_h5_source_access(&shard->source);
+    hid_t access = tv_h5_source_access(shard->source);
     // Strong: closing the file closes whatever an error left open in it.
     if (access < 0 || H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) < 0 ||
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) < 0 || (shard->file = H5Fopen(path, H5F_ACC_RDONLY, access)) < 0)
@@ -61,8 +62,12 @@ void tv_shard_close(tv_shard *shard)
         return;
     if (shard->file >= 0)
         (void)H5Fclose(shard->file); // read-only: nothing is lost when it fails
-    if (shard->source.fd >= 0)
-        close(shard->source.fd);
+    if (shard->source->fd >= 0)
+        close(shard->source->fd);
+    shard->source->fd = -1;
+    // A file so damaged that the library cannot close it stays open in there: what it points at stays, too.
+    if (!shard->source->held)
+        free(shard->source);
     free(shard->path);
     free(shard);
 }
@@ -95,9 +100,9 @@ static tv_status open_dataset(tv_shard *shard, const tv_state_array *a, char *pa
             return TV_FAIL(TV_CHECKPOINT, "%s: the name of %s %s is too long", shard->path, a->name, a->part);
         TV_TRY(check_link(shard, path));
     }
-    shard->source.raw_refused = 0;
+    shard->source->raw_refused = 0;
     *dataset = H5Oopen(shard->file, path, H5P_DEFAULT);
-    if (*dataset < 0 && shard->source.raw_refused)
+    if (*dataset < 0 && shard->source->raw_refused)
         return TV_FAIL(TV_CHECKPOINT,
                        "%s: %s is a virtual dataset, which is refused, or has something else in a global heap",
                        shard->path, path);
@@ -218,10 +223,10 @@ tv_status tv_shard_read(tv_shard *shard, const tv_shard_rows *rows)
         st = check_storage(shard, path, dataset);
     if (st == TV_OK)
         st = check_type(shard, path, dataset, rows->array->dtype);
-    shard->source.raw_allowed = st == TV_OK;
+    shard->source->raw_allowed = st == TV_OK;
     if (st == TV_OK)
         st = read_rows(shard, path, dataset, rows);
-    shard->source.raw_allowed = 0;
+    shard->source->raw_allowed = 0;
     if (dataset >= 0 && H5Oclose(dataset) < 0 && st == TV_OK)
         st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
     return st;

@@ -5,7 +5,6 @@
 // none, so all raw data is refused until the reader allows it.
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "io/shard_h5_internal.h"
@@ -28,11 +27,13 @@ static H5FD_t *source_open(const char *name, unsigned flags, hid_t access, haddr
     if (!file)
         return NULL;
     file->source = info->source;
+    file->source->held = 1;
     return &file->public_part;
 }
 
 static herr_t source_close(H5FD_t *file)
 {
+    ((source_file *)file)->source->held = 0;
     free(file);
     return 0;
 }
@@ -64,27 +65,25 @@ static haddr_t source_get_end(const H5FD_t *file, H5FD_mem_t type)
     return (haddr_t)((const source_file *)file)->source->bytes;
 }
 
-// Behind the file's end there are zeros, as with the library's own driver.
+// A read beyond the file's end fails before its memory is touched: the size is the file's word, and may be gigabytes.
 static herr_t source_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t bytes, void *buffer)
 {
     (void)transfer;
     tv_h5_source *source = ((source_file *)base)->source;
-    size_t done = 0;
+    haddr_t end = (haddr_t)source->bytes;
+    if (address > end || bytes > end - address)
+        return -1;
     if ((type == H5FD_MEM_DRAW || type == H5FD_MEM_GHEAP) && !source->raw_allowed) {
         source->raw_refused = 1;
         return -1;
     }
-    while (done < bytes) {
+    for (size_t done = 0; done < bytes;) {
         ssize_t n = pread(source->fd, (char *)buffer + done, bytes - done, (off_t)(address + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
+        if (n == 0 || (n < 0 && errno != EINTR))
             return -1;
-        if (n == 0)
-            break;
-        done += (size_t)n;
+        if (n > 0)
+            done += (size_t)n;
     }
-    memset((char *)buffer + done, 0, bytes - done);
     return 0;
 }
 

@@ -16,7 +16,7 @@ fi
 mkdir -p "$folder/findings"
 folder=$(cd "$folder" && pwd)
 export TMPDIR=$folder
-export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1
+export ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=1000:detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1
 export LSAN_OPTIONS=suppressions=$root/tests/sanitizers/lsan.supp:print_suppressions=0
 export UBSAN_OPTIONS=print_stacktrace=1
 
@@ -32,7 +32,7 @@ for target in "${targets[@]}"; do
     mkdir -p "$kept"
     code=0
     if [ $preset = fuzz ]; then
-        nice -n 19 "$program" -max_total_time="$each" -timeout=25 -rss_limit_mb=2048 -malloc_limit_mb=5000 -max_len=20000 -print_final_stats=1 \
+        nice -n 19 "$program" -max_total_time="$each" -timeout=25 -rss_limit_mb=2048 -max_len=20000 -print_final_stats=1 \
             -artifact_prefix="$folder/findings/$target-" "$kept" "tests/fuzz/$target" >"$log" 2>&1 || code=$?
         runs=$(sed -nE 's/^stat::number_of_executed_units: *//p' "$log")
     else
