@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "base/tensor.h"
+#include "io/shard_h5_shadow.h"
 
 // Local. No plugins, no messages on stderr. Once a process; TV_IO when the library does not start.
 tv_status tv_h5_start(void);
@@ -18,9 +19,13 @@ hid_t tv_h5_memory_type(tv_dtype dtype);
 // A descriptor that HDF5 writes through. After the first failed write nothing more is written and HDF5 is told that all
 // is well: the library does not survive a file that it cannot close (it leaves the file open and crashes when it ends).
 // `error` is the errno.
+// The disk works while the next bytes are made: see trail in shard_h5_sink.c.
 typedef struct tv_h5_sink {
     int fd;
     int error;
+    tv_shadow *shadow;        // hears of each write; NULL: none
+    int64_t started, settled; // bytes whose way to the disk has begun; that are there and read ahead again
+    int64_t rewritten;        // up to here something was written again after that
 } tv_h5_sink;
 // Local. An access property list that makes H5Fcreate write to the sink (the name given to it does not matter); < 0 on
 // failure.

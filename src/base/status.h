@@ -19,6 +19,7 @@
     X(BACKEND, 1, "backend failed or absent")                                                                          \
     X(REMOTE, 1, "another rank failed")                                                                                \
     X(INTERNAL, 1, "internal error")                                                                                   \
+    X(DISK_FULL, 74, "no room on the disk")                                                                            \
     X(HELP, 0, "help was asked for and printed")                                                                       \
     X(STOPPED, 75, "stopped on request after saving")
 
