@@ -26,20 +26,22 @@ static const struct {
     tv_status (*run)(const tv_backend *backend, FILE *out);
     tv_status (*run_ranks)(tv_comm *comm, const tv_backend *backend, FILE *out);
     tv_status (*train)(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
+    tv_status (*disk)(int64_t bytes, const char *folder, FILE *out); // not among "all": it fills and wears a disk
 } benches[] = {
-    {"gemm", bench_gemm, NULL, NULL},
-    {"decode", tv_bench_decode, NULL, NULL},
-    {"quantise", tv_bench_quantise, NULL, NULL},
-    {"attention", tv_bench_attention, NULL, NULL},
-    {"ops", tv_bench_ops, NULL, NULL},
-    {"exchange", NULL, tv_bench_exchange, NULL},
-    {"moe", NULL, tv_bench_moe, NULL},
-    {"codebook", tv_bench_codebook, NULL, NULL},
-    {"step", NULL, NULL, tv_bench_step},
-    {"memory", NULL, NULL, tv_bench_memory},
+    {"gemm", bench_gemm, NULL, NULL, NULL},
+    {"decode", tv_bench_decode, NULL, NULL, NULL},
+    {"quantise", tv_bench_quantise, NULL, NULL, NULL},
+    {"attention", tv_bench_attention, NULL, NULL, NULL},
+    {"ops", tv_bench_ops, NULL, NULL, NULL},
+    {"exchange", NULL, tv_bench_exchange, NULL, NULL},
+    {"moe", NULL, tv_bench_moe, NULL, NULL},
+    {"codebook", tv_bench_codebook, NULL, NULL, NULL},
+    {"step", NULL, NULL, tv_bench_step, NULL},
+    {"memory", NULL, NULL, tv_bench_memory, NULL},
+    {"save", NULL, NULL, NULL, tv_bench_save},
 };
 #define BENCH_COUNT ((int64_t)(sizeof benches / sizeof *benches))
-#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, moe, codebook, step, memory"
+#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, moe, codebook, step, memory, save"
 
 // What the command line says.
 typedef struct request {
@@ -47,6 +49,8 @@ typedef struct request {
     const tv_backend *backend;
     const char *path; // of the config; NULL: the default one
     tv_arg_list sets;
+    int64_t bytes;      // of the state that is saved
+    const char *folder; // where
 } request;
 
 // Without a config: one unit a rank, of a model that suits the backend.
@@ -86,6 +90,9 @@ static tv_status run_at(int64_t i, const request *r)
     if (tv_comm_size(r->comm) > 1)
         return TV_FAIL(TV_USAGE, "trivote bench %s runs as one process; start it without mpirun or srun",
                        benches[i].name);
+    if (benches[i].disk != NULL)
+        return r->bytes < 1 ? TV_FAIL(TV_USAGE, "--bytes %lld is no size", (long long)r->bytes)
+                            : benches[i].disk(r->bytes, r->folder, stdout);
     return benches[i].run(r->backend, stdout);
 }
 
@@ -95,7 +102,7 @@ static tv_status run_bench(const char *name, const request *r)
     const char *names[BENCH_COUNT + 1] = {"all"};
     int all = strcmp(name, "all") == 0, known = all;
     for (int64_t i = 0; i < BENCH_COUNT; i++) {
-        int fits = tv_comm_size(r->comm) == 1 || benches[i].run == NULL;
+        int fits = (tv_comm_size(r->comm) == 1 || benches[i].run == NULL) && benches[i].disk == NULL;
         names[i + 1] = benches[i].name;
         if ((all && fits) || strcmp(name, benches[i].name) == 0) {
             known = 1;
@@ -114,12 +121,14 @@ tv_status tv_cmd_bench(tv_comm *comm, int argc, char **argv)
     const char *name = "auto";
     int64_t threads = 1;
     tv_arg_list operands = {0};
-    request r = {.comm = comm};
+    request r = {.comm = comm, .bytes = (int64_t)1 << 30, .folder = "."};
     const tv_arg args[] = {
         {"--backend", TV_ARG_TEXT, &name, "auto|ref|cpu|cuda", 0},
         {"--threads", TV_ARG_INT, &threads, "N", 0},
         {"--config", TV_ARG_TEXT, &r.path, "FILE", 0},
         {"--set", TV_ARG_LIST, &r.sets, "key=value", 0},
+        {"--bytes", TV_ARG_INT, &r.bytes, "N", 0},
+        {"--folder", TV_ARG_TEXT, &r.folder, "DIR", 0},
     };
     const tv_arg_table table = {"bench", args, sizeof args / sizeof *args, &operands};
     tv_status st;
