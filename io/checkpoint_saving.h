@@ -30,6 +30,7 @@ struct tv_checkpoint_writer {
     tv_state_array *blocks; // [block_count] what this rank writes, those of one array together
     int64_t *owners;        // [block_count] their arrays
     int64_t block_count;
+    tv_hash128 *hashes; // [block_count] of the blocks' bytes, while the shard is written
     tv_hash128 *sums; // [array_count] of the row hashes of the blocks
     char *folder;     // where the checkpoint will be
     char *temporary;  // where it grows

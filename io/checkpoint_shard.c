@@ -18,6 +18,16 @@ static void add_sums(tv_checkpoint_writer *w)
     }
 }
 
+// The hashes of what is in memory, taken while the disk is at work: on a thread, or here when there is none.
+static void *hash_memory(void *argument)
+{
+    tv_checkpoint_writer *w = argument;
+    add_sums(w);
+    for (int64_t i = 0; i < w->block_count; i++)
+        w->hashes[i] = tv_hash_bytes(w->blocks[i].data, (size_t)(w->blocks[i].count * tv_state_row_bytes(&w->blocks[i])));
+    return NULL;
+}
+
 static tv_status add_blocks(const tv_checkpoint_writer *w, tv_manifest *part)
 {
     int64_t number = 0;
@@ -29,7 +39,7 @@ static tv_status add_blocks(const tv_checkpoint_writer *w, tv_manifest *part)
         tv_manifest_block block = {.first_row = a->first_row,
                                    .rows = a->count,
                                    .number = number,
-                                   .hash = tv_hash_bytes(a->data, (size_t)(a->count * tv_state_row_bytes(a)))};
+                                   .hash = w->hashes[i]};
         TV_TRY(tv_manifest_add_block(part, w->owners[i], block));
     }
     return TV_OK;
@@ -55,15 +65,26 @@ tv_status tv_save_write_shard(tv_checkpoint_writer *w)
     char name[64], *path = NULL;
     int64_t bytes = 0;
     tv_hash128 hash;
+    pthread_t hasher;
     tv_status st = TV_OK;
     if (!w->writes)
         return TV_OK;
     snprintf(name, sizeof name, "shard-%05d-of-%05d.h5", (int)w->index, (int)w->count);
-    TV_TRY(tv_checkpoint_path(w->temporary, name, &path));
-    TV_TRY_GOTO(st, done, tv_shard_write(path, w->blocks, w->block_count, &bytes, &hash));
-    add_sums(w);
-    st = describe(w, name, bytes, hash);
+    w->hashes = calloc((size_t)w->block_count + 1, sizeof *w->hashes);
+    if (!w->hashes)
+        return TV_FAIL(TV_MEMORY, "no memory for the hashes of %s", name);
+    TV_TRY_GOTO(st, done, tv_checkpoint_path(w->temporary, name, &path));
+    int beside = pthread_create(&hasher, NULL, hash_memory, w) == 0;
+    st = tv_shard_write(path, w->blocks, w->block_count, &bytes, &hash);
+    if (beside)
+        pthread_join(hasher, NULL);
+    else
+        hash_memory(w);
+    if (st == TV_OK)
+        st = describe(w, name, bytes, hash);
 done:
+    free(w->hashes);
+    w->hashes = NULL;
     free(path);
     return st;
 }

@@ -5,6 +5,7 @@
 #include <hdf5.h>
 
 #include "base/status.h"
+#include "base/state.h"
 #include "base/tensor.h"
 #include "io/shard_h5_shadow.h"
 
@@ -15,6 +16,11 @@ tv_status tv_h5_fail(tv_status code, const char *path, const char *what);
 // Little-endian file type and native memory type of a dtype.
 hid_t tv_h5_file_type(tv_dtype dtype);
 hid_t tv_h5_memory_type(tv_dtype dtype);
+
+// Local. The sum that HDF5's fletcher32 filter puts behind a chunk.
+uint32_t tv_h5_fletcher32(const void *data, size_t bytes);
+// Local. All rows of the array into its dataset, which has chunks of chunk_rows rows and the fletcher32 filter. `path` is for messages.
+tv_status tv_h5_write_chunks(hid_t dataset, const char *path, const tv_state_array *a, int64_t chunk_rows);
 
 // A descriptor that HDF5 writes through. After the first failed write nothing more is written and HDF5 is told that all
 // is well: the library does not survive a file that it cannot close (it leaves the file open and crashes when it ends).

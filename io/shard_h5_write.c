@@ -72,9 +72,10 @@ static tv_status write_array(const writer *w, const tv_state_array *a, int64_t n
         return TV_FAIL(TV_CHECKPOINT, "%s: the name of %s %s is too long", w->path, a->name, a->part);
     tv_status st = TV_OK;
     if ((space = H5Screate_simple(2, shape, NULL)) < 0 || (list = dataset_properties(a)) < 0 ||
-        (dataset = H5Dcreate2(w->file, path, tv_h5_file_type(a->dtype), space, H5P_DEFAULT, list, H5P_DEFAULT)) < 0 ||
-        H5Dwrite(dataset, tv_h5_memory_type(a->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, a->data) < 0)
+        (dataset = H5Dcreate2(w->file, path, tv_h5_file_type(a->dtype), space, H5P_DEFAULT, list, H5P_DEFAULT)) < 0)
         st = tv_h5_fail(TV_IO, w->path, path);
+    else
+        st = tv_h5_write_chunks(dataset, w->path, a, (int64_t)chunk_rows(a));
     if (dataset >= 0 && H5Dclose(dataset) < 0 && st == TV_OK)
         st = tv_h5_fail(TV_IO, w->path, path);
     if (list >= 0 && H5Pclose(list) < 0 && st == TV_OK)
