@@ -47,13 +47,13 @@ static void *run_thread(void *argument)
     return NULL;
 }
 
-// Signals stay with the other threads: whoever handles them there expects to be interrupted.
-static int start_thread(tv_checkpoint_writer *w)
+// Signals stay with the threads that were there before.
+int tv_save_thread(pthread_t *thread, void *(*work)(void *), void *argument)
 {
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int failed = pthread_create(&w->thread, NULL, run_thread, w);
+    int failed = pthread_create(thread, NULL, work, argument);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return !failed;
 }
@@ -64,7 +64,7 @@ static void start_work(tv_checkpoint_writer *w, tv_status (*work)(tv_checkpoint_
     w->work = work;
     w->outcome = TV_OK;
     atomic_store(&w->busy, 1);
-    w->started = background && start_thread(w);
+    w->started = background && tv_save_thread(&w->thread, run_thread, w);
     if (!w->started)
         run_thread(w);
 }

@@ -31,9 +31,9 @@ struct tv_checkpoint_writer {
     int64_t *owners;        // [block_count] their arrays
     int64_t block_count;
     tv_hash128 *hashes; // [block_count] of the blocks' bytes, while the shard is written
-    tv_hash128 *sums; // [array_count] of the row hashes of the blocks
-    char *folder;     // where the checkpoint will be
-    char *temporary;  // where it grows
+    tv_hash128 *sums;   // [array_count] of the row hashes of the blocks
+    char *folder;       // where the checkpoint will be
+    char *temporary;    // where it grows
     char run_id[48];
     int made;    // rank 0: the temporary folder is there
     int replace; // rank 0: a damaged checkpoint of this step is there
@@ -58,6 +58,8 @@ tv_status tv_save_groups_open(tv_checkpoint_writer *writer, int64_t writers);
 // Collective. Sets blocks and owners from arrays: this rank's own rows, copied when `copy` is set, or those of its whole group on the rank
 // that writes.
 tv_status tv_save_take_blocks(tv_checkpoint_writer *writer, int copy);
+// Local. Starts a thread that takes no signals; 0 when there is none to have.
+int tv_save_thread(pthread_t *thread, void *(*work)(void *), void *argument);
 // Local. The blocks' sums, the shard on disk and its part of the manifest.
 tv_status tv_save_write_shard(tv_checkpoint_writer *writer);
 // Rank 0. The manifest from all ranks' parts, the rename, then the pruning.

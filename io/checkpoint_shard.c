@@ -24,7 +24,8 @@ static void *hash_memory(void *argument)
     tv_checkpoint_writer *w = argument;
     add_sums(w);
     for (int64_t i = 0; i < w->block_count; i++)
-        w->hashes[i] = tv_hash_bytes(w->blocks[i].data, (size_t)(w->blocks[i].count * tv_state_row_bytes(&w->blocks[i])));
+        w->hashes[i] =
+            tv_hash_bytes(w->blocks[i].data, (size_t)(w->blocks[i].count * tv_state_row_bytes(&w->blocks[i])));
     return NULL;
 }
 
@@ -36,10 +37,7 @@ static tv_status add_blocks(const tv_checkpoint_writer *w, tv_manifest *part)
         number = i > 0 && w->owners[i] == w->owners[i - 1] ? number + 1 : 0;
         if (a->count == 0)
             continue;
-        tv_manifest_block block = {.first_row = a->first_row,
-                                   .rows = a->count,
-                                   .number = number,
-                                   .hash = w->hashes[i]};
+        tv_manifest_block block = {.first_row = a->first_row, .rows = a->count, .number = number, .hash = w->hashes[i]};
         TV_TRY(tv_manifest_add_block(part, w->owners[i], block));
     }
     return TV_OK;
@@ -74,7 +72,7 @@ tv_status tv_save_write_shard(tv_checkpoint_writer *w)
     if (!w->hashes)
         return TV_FAIL(TV_MEMORY, "no memory for the hashes of %s", name);
     TV_TRY_GOTO(st, done, tv_checkpoint_path(w->temporary, name, &path));
-    int beside = pthread_create(&hasher, NULL, hash_memory, w) == 0;
+    int beside = tv_save_thread(&hasher, hash_memory, w);
     st = tv_shard_write(path, w->blocks, w->block_count, &bytes, &hash);
     if (beside)
         pthread_join(hasher, NULL);

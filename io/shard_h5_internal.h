@@ -4,8 +4,8 @@
 
 #include <hdf5.h>
 
-#include "base/status.h"
 #include "base/state.h"
+#include "base/status.h"
 #include "base/tensor.h"
 #include "io/shard_h5_shadow.h"
 

@@ -164,9 +164,10 @@ tv_status tv_shard_write(const char *path, const tv_state_array *arrays, int64_t
     if (tv_fault_errno(TV_FAULT_SAVE_CREATE_POINT) == 0)
         sink.fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (sink.fd < 0) {
+        int error = errno;
         tv_shadow_free(sink.shadow);
-        return TV_FAIL(tv_io_code(errno), "cannot create %s: %s; all ranks must see the run folder on one file system",
-                       path, strerror(errno));
+        return TV_FAIL(tv_io_code(error), "cannot create %s: %s; all ranks must see the run folder on one file system",
+                       path, strerror(error));
     }
     tv_status st = write_file(&sink, path, arrays, count);
     if (sink.error)

@@ -239,15 +239,14 @@ static void test_thread_fails(void **state)
     clean(run);
     assert_ok(save(run, 1, 1));
     assert_ok(tv_checkpoint_writer_open(comm, TV_WRITERS_RANK, &writer));
-    static const char *const points[] = {"save.create", "save.write", "save.close", "save.fsync", "save.reread",
-                                         "save.agree"};
+    static const char *const points[] = {"save.create", "save.write",  "save.close",
+                                         "save.fsync",  "save.reread", "save.agree"};
     for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
         io_state s;
         tv_save_report report;
         tv_checkpoint_info info = io_info(2);
         io_state_make(&s, rank, ranks, 2);
-        tv_save_args args = {
-            .run_dir = run, .info = &info, .arrays = s.arrays, .count = IO_ARRAYS, .background = 1};
+        tv_save_args args = {.run_dir = run, .info = &info, .arrays = s.arrays, .count = IO_ARRAYS, .background = 1};
         setenv("TV_FAULT", io_path("%s:rank=%d:errno=%s", points[i], ranks - 1, i % 2 ? "EIO" : "ENOSPC"), 1);
         assert_ok(tv_fault_open(rank));
         assert_ok(tv_checkpoint_save_start(writer, &args));
@@ -274,8 +273,8 @@ int main(int argc, char **argv)
     rank = tv_comm_rank(comm);
     ranks = tv_comm_size(comm);
     if (argc != 4 || atoi(argv[3]) != ranks) {
-        fprintf(stderr,
-                "usage: test_checkpoint_mpi <write | read | fail | writers> <folder> <ranks>, started on that many ranks\n");
+        fprintf(stderr, "usage: test_checkpoint_mpi <write | read | fail | writers> <folder> <ranks>, started on that "
+                        "many ranks\n");
         return 2;
     }
     folder = argv[2];
@@ -284,10 +283,10 @@ int main(int argc, char **argv)
     const struct CMUnitTest read[] = {cmocka_unit_test(test_read)};
     const struct CMUnitTest fail[] = {cmocka_unit_test(test_one_rank_full), cmocka_unit_test(test_ranks_disagree)};
     const struct CMUnitTest writers[] = {cmocka_unit_test(test_writers), cmocka_unit_test(test_thread_fails)};
-    int failed = strcmp(argv[1], "write") == 0  ? cmocka_run_group_tests(write, NULL, NULL)
-                 : strcmp(argv[1], "read") == 0 ? cmocka_run_group_tests(read, NULL, NULL)
+    int failed = strcmp(argv[1], "write") == 0     ? cmocka_run_group_tests(write, NULL, NULL)
+                 : strcmp(argv[1], "read") == 0    ? cmocka_run_group_tests(read, NULL, NULL)
                  : strcmp(argv[1], "writers") == 0 ? cmocka_run_group_tests(writers, NULL, NULL)
-                                                : cmocka_run_group_tests(fail, NULL, NULL);
+                                                   : cmocka_run_group_tests(fail, NULL, NULL);
     tv_comm_close(comm);
     return failed != 0;
 }

@@ -7,10 +7,10 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "io/checkpoint_internal.h"
 #include "train/loop.h"
 #include "train/resume.h"
 #include "train/saver.h"
-#include "io/checkpoint_internal.h"
 
 static tv_comm *comm;
 static const tv_backend *backend;
