@@ -11,6 +11,19 @@
 
 enum { HASH_BLOCK = 1 << 20 };
 
+tv_status tv_io_code(int error) { return error == ENOSPC || error == EDQUOT ? TV_DISK_FULL : TV_IO; }
+
+tv_status tv_io_fault(tv_fault_point point) { return tv_io_fault_data(point, NULL, 0); }
+
+tv_status tv_io_fault_data(tv_fault_point point, void *data, size_t bytes)
+{
+    tv_fault fault = tv_fault_at(point);
+    tv_fault_apply(fault, data, bytes);
+    return fault.error == 0
+               ? TV_OK
+               : TV_FAIL(tv_io_code(fault.error), "fail point %s: %s", tv_fault_name(point), strerror(fault.error));
+}
+
 tv_status tv_path_sync(const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -18,9 +31,9 @@ tv_status tv_path_sync(const char *path)
         return TV_FAIL(TV_IO, "cannot open %s: %s", path, strerror(errno));
     tv_status st = TV_OK;
     if (fsync(fd) != 0)
-        st = TV_FAIL(TV_IO, "cannot sync %s to disk: %s", path, strerror(errno));
+        st = TV_FAIL(tv_io_code(errno), "cannot sync %s to disk: %s", path, strerror(errno));
     if (close(fd) != 0 && st == TV_OK)
-        st = TV_FAIL(TV_IO, "cannot close %s: %s", path, strerror(errno));
+        st = TV_FAIL(tv_io_code(errno), "cannot close %s: %s", path, strerror(errno));
     return st;
 }
 
@@ -45,7 +58,8 @@ static tv_status write_all(int fd, const char *path, const char *data, size_t by
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return TV_FAIL(TV_IO, "cannot write %s: %s", path, n < 0 ? strerror(errno) : "nothing was written");
+            return TV_FAIL(n < 0 ? tv_io_code(errno) : TV_IO, "cannot write %s: %s", path,
+                           n < 0 ? strerror(errno) : "nothing was written");
         done += (size_t)n;
     }
     return TV_OK;
@@ -56,12 +70,12 @@ static tv_status write_synced(const char *path, const void *data, size_t bytes)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0)
-        return TV_FAIL(TV_IO, "cannot create %s: %s", path, strerror(errno));
+        return TV_FAIL(tv_io_code(errno), "cannot create %s: %s", path, strerror(errno));
     tv_status st = write_all(fd, path, data, bytes);
     if (st == TV_OK && fsync(fd) != 0)
-        st = TV_FAIL(TV_IO, "cannot sync %s to disk: %s", path, strerror(errno));
+        st = TV_FAIL(tv_io_code(errno), "cannot sync %s to disk: %s", path, strerror(errno));
     if (close(fd) != 0 && st == TV_OK)
-        st = TV_FAIL(TV_IO, "cannot close %s: %s", path, strerror(errno));
+        st = TV_FAIL(tv_io_code(errno), "cannot close %s: %s", path, strerror(errno));
     return st;
 }
 
@@ -72,7 +86,7 @@ tv_status tv_file_replace(const char *path, const void *data, size_t bytes)
         return TV_FAIL(TV_MEMORY, "no memory for the path %s", path);
     tv_status st = write_synced(temporary, data, bytes);
     if (st == TV_OK && rename(temporary, path) != 0)
-        st = TV_FAIL(TV_IO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
+        st = TV_FAIL(tv_io_code(errno), "cannot rename %s to %s: %s", temporary, path, strerror(errno));
     if (st == TV_OK)
         st = sync_parent(path);
     else
@@ -145,27 +159,34 @@ done:
 
 tv_status tv_file_hash(const char *path, int64_t *bytes, tv_hash128 *hash)
 {
+    return tv_file_hash_blocks(path, NULL, NULL, bytes, hash);
+}
+
+tv_status tv_file_hash_blocks(const char *path, tv_file_block block, void *listener, int64_t *bytes, tv_hash128 *hash)
+{
     int fd = -1;
     struct stat about;
     tv_hash_stream *stream = NULL;
-    char *block = NULL;
+    char *data = NULL;
     *bytes = 0;
     TV_TRY(open_regular(path, &fd, &about));
     tv_status st = TV_OK;
     stream = tv_hash_stream_new();
-    block = malloc(HASH_BLOCK);
-    if (!stream || !block) {
+    data = malloc(HASH_BLOCK);
+    if (!stream || !data) {
         st = TV_FAIL(TV_MEMORY, "no memory to hash %s", path);
         goto done;
     }
     for (size_t got = HASH_BLOCK; got == HASH_BLOCK;) {
-        TV_TRY_GOTO(st, done, read_full(fd, path, block, HASH_BLOCK, &got));
-        tv_hash_stream_add(stream, block, got);
+        TV_TRY_GOTO(st, done, read_full(fd, path, data, HASH_BLOCK, &got));
+        if (block)
+            TV_TRY_GOTO(st, done, block(listener, data, got));
+        tv_hash_stream_add(stream, data, got);
         *bytes += (int64_t)got;
     }
     *hash = tv_hash_stream_value(stream);
 done:
-    free(block);
+    free(data);
     tv_hash_stream_free(stream);
     close(fd);
     return st;
@@ -184,7 +205,7 @@ tv_status tv_dir_make(const char *path)
         *end = '\0';
         struct stat about;
         if (mkdir(copy, 0755) != 0 && errno != EEXIST)
-            st = TV_FAIL(TV_IO, "cannot make the folder %s: %s", copy, strerror(errno));
+            st = TV_FAIL(tv_io_code(errno), "cannot make the folder %s: %s", copy, strerror(errno));
         else if (stat(copy, &about) != 0)
             st = TV_FAIL(TV_IO, "cannot stat %s: %s", copy, strerror(errno));
         else if (!S_ISDIR(about.st_mode))

@@ -12,7 +12,6 @@
 #include "base/log.h"
 #include "io/atomic_file.h"
 #include "io/checkpoint.h"
-#include "io/checkpoint_hook.h"
 #include "io/checkpoint_internal.h"
 
 tv_status tv_checkpoint_folder(const char *run_dir, int64_t step, char **out)
@@ -90,6 +89,16 @@ static tv_status check_candidate(const char *dir, int64_t step)
     return TV_OK;
 }
 
+static tv_status check_attempts(const char *run_dir, const char *dir, int64_t step)
+{
+    int64_t attempts = tv_checkpoint_attempts(run_dir, step);
+    if (attempts >= TV_ATTEMPTS_MOST)
+        return TV_FAIL(TV_CHECKPOINT,
+                       "%s: %" PRId64 " restarts in a row failed on it; --resume %s takes it all the same", dir,
+                       attempts, dir);
+    return TV_OK;
+}
+
 // The newest valid one of the run folder; the others are logged. NULL when the folder holds no checkpoint at all. When it holds some
 // and none can be used, that is an error: a fresh start would train from step 0 beside work that may only need its disk back.
 static tv_status choose_newest(const char *run_dir, char **dir)
@@ -101,7 +110,9 @@ static tv_status choose_newest(const char *run_dir, char **dir)
     for (int64_t i = 0; i < count && !*dir; i++) {
         char *candidate = NULL;
         TV_TRY_GOTO(st, done, tv_checkpoint_folder(run_dir, steps[i], &candidate));
-        tv_status found = check_candidate(candidate, steps[i]);
+        tv_status found = check_attempts(run_dir, candidate, steps[i]);
+        if (found == TV_OK)
+            found = check_candidate(candidate, steps[i]);
         if (found == TV_OK) {
             *dir = candidate;
             continue;
@@ -177,14 +188,10 @@ static void remove_checkpoint(const char *dir, const tv_manifest *manifest)
         tv_log_warn("old checkpoint %s is kept: it holds %s, which its manifest does not know", dir, foreign);
     else if (asprintf(&doomed, "%s.tmp-old-%ld", dir, (long)getpid()) < 0)
         doomed = NULL;
-    else if (rename(dir, doomed) != 0)
+    else if (tv_fault_errno(TV_FAULT_PRUNE_RENAME_POINT) || rename(dir, doomed) != 0)
         tv_log_warn("cannot rename %s to %s: %s", dir, doomed, strerror(errno));
-    else {
-        tv_checkpoint_stage("prune-renamed");
-        if (tv_dir_remove(doomed) != TV_OK)
-            tv_log_warn("old checkpoint: %s", tv_status_message());
-        tv_checkpoint_stage("pruned");
-    }
+    else if (tv_io_fault(TV_FAULT_PRUNE_REMOVE_POINT) != TV_OK || tv_dir_remove(doomed) != TV_OK)
+        tv_log_warn("old checkpoint: %s", tv_status_message());
     free(doomed);
     free(foreign);
 }
@@ -217,6 +224,11 @@ static int same_folder(const char *a, const char *b)
 
 void tv_checkpoint_prune(const char *run_dir, int64_t keep, const char *resumed_from)
 {
+    tv_checkpoint_prune_after(run_dir, keep, resumed_from, -1);
+}
+
+void tv_checkpoint_prune_after(const char *run_dir, int64_t keep, const char *resumed_from, int64_t good)
+{
     int64_t *steps = NULL, count = 0, parsed = 0;
     int valid_kept = 0;
     remove_leftovers(run_dir);
@@ -233,7 +245,7 @@ void tv_checkpoint_prune(const char *run_dir, int64_t keep, const char *resumed_
             if (surplus && valid_kept)
                 remove_checkpoint(dir, &manifest);
             else if (!valid_kept && count > keep)
-                valid_kept = check_candidate(dir, steps[i]) == TV_OK;
+                valid_kept = steps[i] == good || check_candidate(dir, steps[i]) == TV_OK;
         }
         tv_manifest_free(&manifest);
         free(dir);

@@ -20,5 +20,9 @@ tv_status tv_checkpoint_list(const char *run_dir, int64_t **steps, int64_t *coun
 tv_status tv_checkpoint_folder(const char *run_dir, int64_t step, char **out);
 // Local. An upper bound of the bytes a save by `writers` ranks needs.
 int64_t tv_checkpoint_size_bound(const tv_state_array *arrays, int64_t count, int64_t writers);
+// Local. tv_checkpoint_prune; the checkpoint of step `good` (-1: none) is known to be valid and not hashed for it.
+void tv_checkpoint_prune_after(const char *run_dir, int64_t keep, const char *resumed_from, int64_t good);
+// Local. Restarts that were counted for the checkpoint of this step.
+int64_t tv_checkpoint_attempts(const char *run_dir, int64_t step);
 
 #endif

@@ -127,12 +127,15 @@ static tv_status read_block(tv_checkpoint *checkpoint, int64_t array, const tv_m
     const char *file = checkpoint->manifest.files[block->file].name;
     TV_TRY(open_shard(checkpoint, block->file));
     tv_shard_rows rows = {.array = a,
+                          .number = block->number,
+                          .unchecked = p->count == block->rows,
                           .block_rows = block->rows,
                           .skip = p->first_row - block->first_row,
                           .count = p->count,
                           .data = p->data};
     TV_TRY(tv_shard_read(checkpoint->shards[block->file], &rows));
     tv_status st = TV_OK;
+    TV_TRY(tv_io_fault_data(TV_FAULT_LOAD_READ_POINT, p->data, (size_t)(p->count * tv_state_row_bytes(a))));
     if (p->count == block->rows &&
         !tv_hash_equal(tv_hash_bytes(p->data, (size_t)(p->count * tv_state_row_bytes(a))), block->hash))
         st = TV_FAIL(TV_CHECKPOINT, "the XXH3-128 of rows %" PRId64 " to %" PRId64 " is not the manifest's",

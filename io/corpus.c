@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
+
 #define IDENTITY_WHOLE_BYTES ((size_t)256 << 20) // files up to this size are hashed whole
 #define IDENTITY_PIECES 256                      // larger ones: their size and so many pieces
 #define IDENTITY_PIECE_BYTES ((size_t)1 << 20)
@@ -42,7 +44,7 @@ static tv_status open_file(corpus_file *file, const char *path)
     file->path = strdup(path);
     if (!file->path)
         return TV_FAIL(TV_MEMORY, "no memory for the path %s", path);
-    file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    file->fd = tv_fault_errno(TV_FAULT_CORPUS_OPEN_POINT) ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file->fd < 0)
         return TV_FAIL(TV_CORPUS, "cannot open the corpus file %s: %s; check data.train and the file's permissions",
                        path, strerror(errno));
@@ -243,6 +245,8 @@ tv_status tv_corpus_window(const tv_corpus *corpus, int64_t index, const uint8_t
     if (index < 0 || index >= corpus->windows)
         return TV_FAIL(TV_INTERNAL, "window %lld of a corpus with %lld", (long long)index, (long long)corpus->windows);
     const corpus_file *file = find_file(corpus, index, 0);
+    if (tv_fault_errno(TV_FAULT_CORPUS_READ_POINT))
+        return TV_FAIL(TV_CORPUS, "cannot read the corpus file %s: %s", file->path, strerror(errno));
     TV_TRY(check_size(file));
     *bytes = file->bytes + (index - file->first_window);
     return TV_OK;

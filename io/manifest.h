@@ -21,9 +21,10 @@ typedef struct tv_manifest_file {
     tv_hash128 hash;
 } tv_manifest_file;
 
-// Rows [first_row, first_row + rows) of an array, in the dataset /group/name/part of files[file].
+// Rows [first_row, first_row + rows) of an array, in the dataset /group/name/part of files[file], or in /group/name/part.N when a file
+// holds several blocks of an array (N: `number`, 0 for the first).
 typedef struct tv_manifest_block {
-    int64_t file, first_row, rows;
+    int64_t file, first_row, rows, number;
     tv_hash128 hash; // XXH3-128 of the block's bytes
 } tv_manifest_block;
 

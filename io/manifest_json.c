@@ -1,6 +1,7 @@
 // The manifest as JSON text (jansson) and back.
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,6 +33,16 @@ static json_t *files_to_json(const tv_manifest *manifest)
     return list;
 }
 
+enum { DATASET_BYTES = 3 * (TV_MANIFEST_NAME_MAX + 1) + 24 };
+
+static const char *dataset_path(const tv_state_array *a, int64_t number, char path[DATASET_BYTES])
+{
+    int length = snprintf(path, DATASET_BYTES, "/%s/%s/%s", a->group, a->name, a->part);
+    if (number > 0)
+        snprintf(path + length, (size_t)(DATASET_BYTES - length), ".%" PRId64, number);
+    return path;
+}
+
 static json_t *blocks_to_json(const tv_manifest *manifest, int64_t array)
 {
     const tv_state_array *a = &manifest->arrays[array];
@@ -39,7 +50,8 @@ static json_t *blocks_to_json(const tv_manifest *manifest, int64_t array)
     json_t *list = json_array();
     for (int64_t i = 0; i < cover->count; i++) {
         const tv_manifest_block *block = &cover->blocks[i];
-        json_t *dataset = json_sprintf("/%s/%s/%s", a->group, a->name, a->part);
+        char path[DATASET_BYTES];
+        json_t *dataset = json_string(dataset_path(a, block->number, path));
         if (json_array_append_new(list,
                                   json_pack("{s:s, s:o, s:I, s:I, s:o}", "file", manifest->files[block->file].name,
                                             "dataset", dataset, "first_row", (json_int_t)block->first_row, "rows",
@@ -227,7 +239,7 @@ static tv_status parse_block(json_t *item, tv_manifest *out, int64_t array)
     const tv_state_array *a = &out->arrays[array];
     const tv_manifest_cover *cover = &out->covers[array];
     const char *file, *dataset, *hex;
-    char expected[3 * (TV_MANIFEST_NAME_MAX + 1) + 1];
+    char expected[DATASET_BYTES];
     json_int_t first_row, rows;
     json_error_t error;
     tv_manifest_block block;
@@ -235,10 +247,11 @@ static tv_status parse_block(json_t *item, tv_manifest *out, int64_t array)
                        &first_row, "rows", &rows, "xxh3", &hex) != 0)
         return TV_FAIL(TV_CHECKPOINT, "%s", error.text);
     TV_TRY(tv_manifest_check_name("file name", file));
-    snprintf(expected, sizeof expected, "/%s/%s/%s", a->group, a->name, a->part);
-    if (strcmp(dataset, expected) != 0)
+    size_t length = strlen(dataset_path(a, 0, expected));
+    block.number = strncmp(dataset, expected, length) == 0 && dataset[length] == '.' ? atoll(dataset + length + 1) : 0;
+    if (strcmp(dataset, dataset_path(a, block.number, expected)) != 0)
         return TV_FAIL(TV_CHECKPOINT, "the dataset path '%.200s'%s is refused: it must be '%s'", dataset,
-                       strstr(dataset, "..") ? " contains '..' and" : "", expected);
+                       strstr(dataset, "..") ? " contains '..' and" : "", dataset_path(a, 0, expected));
     block.file = find_file(out, file, cover->count ? cover->blocks[cover->count - 1].file + 1 : 0);
     if (block.file < 0)
         return TV_FAIL(TV_CHECKPOINT, "the file '%.200s' is not in 'files'", file);

@@ -11,10 +11,13 @@
 
 #define TV_SHARD_CHUNK_BYTES ((int64_t)4 << 20) // larger blocks are cut into equal chunks of about this size
 
-// Local. Creates `path` (it must not exist) with the blocks [first_row, first_row + count) of these arrays, checks
-// every step, syncs it to disk and drops it from the page cache, so that a reader sees what the disk holds. A full disk
-// is an ordinary error (TV_IO).
-tv_status tv_shard_write(const char *path, const tv_state_array *arrays, int64_t count);
+// Local. Creates `path` (it must not exist) with the blocks [first_row, first_row + count) of these arrays (several blocks of one array
+// stand next to each other in the list), checks every step, syncs it to disk, reads it again from there and compares it
+// with what was written. *bytes and *hash: of the file. A full disk is an ordinary error (TV_DISK_FULL).
+tv_status tv_shard_write(const char *path, const tv_state_array *arrays, int64_t count, int64_t *bytes,
+                         tv_hash128 *hash);
+// Local. Whether two blocks are of the same array.
+int tv_shard_same_dataset(const tv_state_array *a, const tv_state_array *b);
 
 typedef struct tv_shard tv_shard;
 // Local. Opens a shard for reading (TV_CHECKPOINT when it is none).
@@ -24,8 +27,10 @@ void tv_shard_close(tv_shard *shard);
 // Rows [skip, skip + count) of the dataset of `array`, which must have block_rows rows.
 typedef struct tv_shard_rows {
     const tv_state_array *array; // name, part, group, dtype, cols
+    int64_t number;              // 0, or N for the dataset part.N
     int64_t block_rows, skip, count;
-    void *data; // count * cols items
+    void *data;    // count * cols items
+    int unchecked; // 1: the caller compares a hash of all the rows, so that the fletcher32 sums are not looked at
 } tv_shard_rows;
 // Local. Refuses (TV_CHECKPOINT, naming the file and object) soft and external links, external storage, virtual
 // datasets, any filter but fletcher32, and a type or shape other than the expected one.

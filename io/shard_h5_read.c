@@ -90,9 +90,15 @@ static tv_status check_link(const tv_shard *shard, const char *path)
     }
 }
 
-static tv_status open_dataset(tv_shard *shard, const tv_state_array *a, char *path, size_t path_bytes, hid_t *dataset)
+static tv_status open_dataset(tv_shard *shard, const tv_shard_rows *rows, char *path, size_t path_bytes, hid_t *dataset)
 {
-    const char *parts[] = {a->group, a->name, a->part};
+    const tv_state_array *a = rows->array;
+    char part[256];
+    const char *parts[] = {a->group, a->name, part};
+    if (rows->number == 0)
+        snprintf(part, sizeof part, "%s", a->part);
+    else
+        snprintf(part, sizeof part, "%s.%" PRId64, a->part, rows->number);
     size_t length = 0;
     for (int i = 0; i < 3; i++) {
         length += (size_t)snprintf(path + length, path_bytes - length, "/%s", parts[i]);
@@ -194,9 +200,9 @@ static tv_status check_chunks(const tv_shard *shard, const char *path, hid_t dat
 static tv_status read_rows(const tv_shard *shard, const char *path, hid_t dataset, const tv_shard_rows *rows)
 {
     hsize_t start[2] = {(hsize_t)rows->skip, 0}, count[2] = {(hsize_t)rows->count, (hsize_t)rows->array->cols};
-    hid_t space = H5Dget_space(dataset), memory = H5I_INVALID_HID;
+    hid_t space = H5Dget_space(dataset), memory = H5I_INVALID_HID, transfer = H5Pcreate(H5P_DATASET_XFER);
     tv_status st = TV_OK;
-    if (space < 0)
+    if (space < 0 || transfer < 0 || (rows->unchecked && H5Pset_edc_check(transfer, H5Z_DISABLE_EDC) < 0))
         st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
     if (st == TV_OK)
         st = check_shape(shard, path, space, rows);
@@ -205,7 +211,9 @@ static tv_status read_rows(const tv_shard *shard, const char *path, hid_t datase
     if (st == TV_OK &&
         ((memory = H5Screate_simple(2, count, NULL)) < 0 ||
          H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) < 0 ||
-         H5Dread(dataset, tv_h5_memory_type(rows->array->dtype), memory, space, H5P_DEFAULT, rows->data) < 0))
+         H5Dread(dataset, tv_h5_memory_type(rows->array->dtype), memory, space, transfer, rows->data) < 0))
+        st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
+    if (transfer >= 0 && H5Pclose(transfer) < 0 && st == TV_OK)
         st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
     if (memory >= 0 && H5Sclose(memory) < 0 && st == TV_OK)
         st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
@@ -218,7 +226,7 @@ tv_status tv_shard_read(tv_shard *shard, const tv_shard_rows *rows)
 {
     char path[1024];
     hid_t dataset = H5I_INVALID_HID;
-    tv_status st = open_dataset(shard, rows->array, path, sizeof path, &dataset);
+    tv_status st = open_dataset(shard, rows, path, sizeof path, &dataset);
     if (st == TV_OK)
         st = check_storage(shard, path, dataset);
     if (st == TV_OK)

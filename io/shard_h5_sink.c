@@ -5,10 +5,12 @@
 // library, and the process dies with a segmentation fault when the library ends. A training run must survive a full
 // disk, so HDF5 must not see it.
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "comm/watch.h"
 #include "io/shard_h5_internal.h"
 
@@ -88,23 +90,83 @@ static herr_t sink_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t a
     return 0;
 }
 
+enum {
+    TRAIL_STEP = 16 << 20, // bytes that are sent to the disk together
+    TRAIL_ROOM = 64 << 20  // bytes on their way to it
+};
+
+// Only an error of the disk counts; that a file system does not know the call does not.
+static void sync_range(tv_h5_sink *sink, int64_t from, int64_t to, unsigned flags)
+{
+    if (sync_file_range(sink->fd, from, to - from, flags) != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT))
+        sink->error = errno;
+}
+
+// Behind the place of writing: a range starts on its way to the disk as soon as it is whole, and once there it leaves the page cache and
+// is read ahead from the disk, so that the comparison after the last write does not wait for most of it.
+static void trail(tv_h5_sink *sink, int64_t written)
+{
+    while (sink->error == 0 && written - sink->started >= TRAIL_STEP) {
+        sync_range(sink, sink->started, sink->started + TRAIL_STEP, SYNC_FILE_RANGE_WRITE);
+        sink->started += TRAIL_STEP;
+    }
+    while (sink->error == 0 && sink->started - sink->settled >= TRAIL_ROOM) {
+        int64_t from = sink->settled, to = from + TRAIL_STEP;
+        sync_range(sink, from, to, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+        (void)posix_fadvise(sink->fd, from, TRAIL_STEP, POSIX_FADV_DONTNEED);
+        (void)posix_fadvise(sink->fd, from, TRAIL_STEP, POSIX_FADV_WILLNEED);
+        sink->settled = to;
+    }
+}
+
+static void write_all(tv_h5_sink *sink, haddr_t address, const char *data, size_t bytes)
+{
+    for (size_t done = 0; done < bytes && sink->error == 0;) {
+        ssize_t n = pwrite(sink->fd, data + done, bytes - done, (off_t)(address + done));
+        if (n < 0 && errno != EINTR)
+            sink->error = errno;
+        else if (n == 0)
+            sink->error = EIO;
+        else if (n > 0)
+            done += (size_t)n;
+        tv_watch_moves();
+    }
+}
+
+// What a fail point spoils is a copy: the bytes as they were are what the disk is compared with.
+static void write_spoilt(tv_h5_sink *sink, tv_fault fault, haddr_t address, const void *buffer, size_t bytes)
+{
+    char *copy = malloc(bytes);
+    if (!copy) {
+        sink->error = ENOMEM;
+        return;
+    }
+    memcpy(copy, buffer, bytes);
+    tv_fault_apply(fault, copy, bytes);
+    write_all(sink, address, copy, bytes);
+    free(copy);
+}
+
 static herr_t sink_write(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t bytes,
                          const void *buffer)
 {
     (void)type, (void)transfer;
     sink_file *file = (sink_file *)base;
-    for (size_t done = 0; done < bytes && file->sink->error == 0;) {
-        ssize_t n = pwrite(file->sink->fd, (const char *)buffer + done, bytes - done, (off_t)(address + done));
-        if (n < 0 && errno != EINTR)
-            file->sink->error = errno;
-        else if (n == 0)
-            file->sink->error = EIO;
-        else if (n > 0)
-            done += (size_t)n;
-        tv_watch_moves();
-    }
+    tv_fault fault = tv_fault_at(TV_FAULT_SAVE_WRITE_POINT);
+    if (fault.error != 0 && file->sink->error == 0)
+        file->sink->error = fault.error;
+    if (file->sink->shadow)
+        tv_shadow_write(file->sink->shadow, (int64_t)address, buffer, bytes);
+    if (fault.spoil)
+        write_spoilt(file->sink, fault, address, buffer, bytes);
+    else
+        write_all(file->sink, address, buffer, bytes);
     if (address + bytes > file->end_of_file)
         file->end_of_file = address + bytes;
+    int64_t end = (int64_t)(address + bytes);
+    if ((int64_t)address < file->sink->settled && end > file->sink->rewritten)
+        file->sink->rewritten = end;
+    trail(file->sink, (int64_t)file->end_of_file);
     return 0;
 }
 

@@ -42,6 +42,8 @@ tv_status tv_bench_moe(tv_comm *comm, const tv_backend *backend, FILE *out);
 // Collective. What a step pays to be watched over (comm/watch.h): nanoseconds of a collective's record, of a mark and of the guard; a table
 // to `out`, from rank 0.
 tv_status tv_bench_watch(tv_comm *comm, const tv_backend *backend, FILE *out);
+// Saves and loads of a state of so many bytes in `folder`, against plain files there and a copy in memory; a table to `out`.
+tv_status tv_bench_save(int64_t bytes, const char *folder, FILE *out);
 
 double tv_bench_now(void);                             // seconds of a clock that only goes forward
 double tv_bench_median(double *values, int64_t count); // sorts them; count >= 1

@@ -27,6 +27,7 @@ static const struct {
     tv_status (*run_config)(const tv_backend *backend, const tv_config *config, FILE *out);
     tv_status (*run_ranks)(tv_comm *comm, const tv_backend *backend, FILE *out);
     tv_status (*train)(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
+    tv_status (*disk)(int64_t bytes, const char *folder, FILE *out); // not among "all": it fills and wears a disk
 } benches[] = {
     {.name = "gemm", .run = bench_gemm},
     {.name = "decode", .run = tv_bench_decode},
@@ -39,9 +40,10 @@ static const struct {
     {.name = "codebook", .run_config = tv_bench_codebook},
     {.name = "step", .train = tv_bench_step},
     {.name = "memory", .train = tv_bench_memory},
+    {.name = "save", .disk = tv_bench_save},
 };
 #define BENCH_COUNT ((int64_t)(sizeof benches / sizeof *benches))
-#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, step, memory"
+#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, step, memory, save"
 
 // What the command line says.
 typedef struct request {
@@ -49,6 +51,8 @@ typedef struct request {
     const tv_backend *backend;
     const char *path; // of the config; NULL: the default one
     tv_arg_list sets;
+    int64_t bytes;      // of the state that is saved
+    const char *folder; // where
 } request;
 
 // Without a config: one unit a rank, of a model that suits the backend.
@@ -81,13 +85,19 @@ static tv_status config_at(int64_t i, const request *r)
     return st;
 }
 
-static int is_of_one_process(int64_t i) { return benches[i].run != NULL || benches[i].run_config != NULL; }
+static int is_of_one_process(int64_t i)
+{
+    return benches[i].run != NULL || benches[i].run_config != NULL || benches[i].disk != NULL;
+}
 
 static tv_status run_at(int64_t i, const request *r)
 {
     if (is_of_one_process(i) && tv_comm_size(r->comm) > 1)
         return TV_FAIL(TV_USAGE, "trivote bench %s runs as one process; start it without mpirun or srun",
                        benches[i].name);
+    if (benches[i].disk != NULL)
+        return r->bytes < 1 ? TV_FAIL(TV_USAGE, "--bytes %lld is no size", (long long)r->bytes)
+                            : benches[i].disk(r->bytes, r->folder, stdout);
     if (benches[i].run != NULL)
         return benches[i].run(r->backend, stdout);
     if (benches[i].run_ranks != NULL)
@@ -101,7 +111,7 @@ static tv_status run_bench(const char *name, const request *r)
     const char *names[BENCH_COUNT + 1] = {"all"};
     int all = strcmp(name, "all") == 0, known = all;
     for (int64_t i = 0; i < BENCH_COUNT; i++) {
-        int fits = tv_comm_size(r->comm) == 1 || !is_of_one_process(i);
+        int fits = (tv_comm_size(r->comm) == 1 || !is_of_one_process(i)) && benches[i].disk == NULL;
         names[i + 1] = benches[i].name;
         if ((all && fits) || strcmp(name, benches[i].name) == 0) {
             known = 1;
@@ -120,12 +130,14 @@ tv_status tv_cmd_bench(tv_comm *comm, int argc, char **argv)
     const char *name = "auto";
     int64_t threads = 1;
     tv_arg_list operands = {0};
-    request r = {.comm = comm};
+    request r = {.comm = comm, .bytes = (int64_t)1 << 30, .folder = "."};
     const tv_arg args[] = {
         {"--backend", TV_ARG_TEXT, &name, "auto|ref|cpu|cuda", 0},
         {"--threads", TV_ARG_INT, &threads, "N", 0},
         {"--config", TV_ARG_TEXT, &r.path, "FILE", 0},
         {"--set", TV_ARG_LIST, &r.sets, "key=value", 0},
+        {"--bytes", TV_ARG_INT, &r.bytes, "N", 0},
+        {"--folder", TV_ARG_TEXT, &r.folder, "DIR", 0},
     };
     const tv_arg_table table = {"bench", args, sizeof args / sizeof *args, &operands};
     tv_status st;

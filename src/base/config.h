@@ -96,8 +96,16 @@ typedef struct tv_config_update {
     int64_t theta_min;
 } tv_config_update;
 
+// Values of checkpoint.when_busy and checkpoint.on_disk_full.
+typedef enum tv_when_busy { TV_BUSY_WAIT, TV_BUSY_SKIP } tv_when_busy;
+typedef enum tv_on_disk_full { TV_FULL_SKIP, TV_FULL_PAUSE, TV_FULL_STOP } tv_on_disk_full;
+
 typedef struct tv_config_checkpoint {
     int64_t every, keep;
+    int64_t async;        // bool: a thread writes while training goes on
+    int64_t when_busy;    // tv_when_busy
+    int64_t on_disk_full; // tv_on_disk_full
+    char *writers;        // rank, node or a number (tv_config_writers)
 } tv_config_checkpoint;
 
 typedef struct tv_config_guard {
@@ -155,6 +163,8 @@ static inline int64_t tv_config_expert_width(const tv_config *config)
 // Over how many of `ranks` ranks the experts are split: parallel.expert_ranks, or with auto the largest divisor of both
 // `ranks` and moe.experts; 1 without experts. TV_CONFIG: the number given does not divide the ranks.
 tv_status tv_config_expert_ranks(const tv_config *config, int ranks, int *expert_ranks);
+// checkpoint.writers as io/checkpoint.h counts them: 0 rank, -1 node, else the number. TV_CONFIG: it is none of them.
+tv_status tv_config_writers(const tv_config *config, int64_t *writers);
 // Resolved YAML, malloc'd, in schema order; reading it back gives the same config, to the last bit of a float.
 tv_status tv_config_text(const tv_config *config, char **text);
 // XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, moe (only with

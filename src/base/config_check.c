@@ -1,5 +1,7 @@
 // Rules between keys. Each message shows the arithmetic and names a cure.
 #include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/config_schema.h"
 
@@ -163,6 +165,21 @@ static tv_status check_data(const tv_config *c)
     return TV_OK;
 }
 
+tv_status tv_config_writers(const tv_config *config, int64_t *writers)
+{
+    const char *text = config->checkpoint.writers;
+    char *end = NULL;
+    *writers = 0;
+    if (strcmp(text, "rank") == 0)
+        return TV_OK;
+    *writers = strcmp(text, "node") == 0 ? -1 : strtoll(text, &end, 10);
+    if (*writers == -1 && !end)
+        return TV_OK;
+    if (!end || *end != '\0' || *text < '0' || *text > '9' || *writers < 1 || *writers > 1 << 20)
+        return TV_FAIL(TV_CONFIG, "checkpoint.writers '%.40s' is none of rank, node and a number from 1", text);
+    return TV_OK;
+}
+
 tv_status tv_config_check(const tv_config *config)
 {
     TV_TRY(check_model(&config->model));
@@ -170,5 +187,7 @@ tv_status tv_config_check(const tv_config *config)
     TV_TRY(check_codebook(config));
     TV_TRY(check_batch(config));
     TV_TRY(check_update(&config->update));
+    int64_t writers;
+    TV_TRY(tv_config_writers(config, &writers));
     return check_data(config);
 }

@@ -28,6 +28,8 @@ static const char *const rules[] = {"restart", "budget", "classic", NULL};
 static const char *const schedules[] = {"linear", "cosine", "constant", NULL};
 static const char *const backends[] = {"auto", "ref", "cpu", "cuda", NULL};
 static const char *const loss_groups[] = {"all", "part", NULL};
+static const char *const when_busy[] = {"wait", "skip", NULL};
+static const char *const on_disk_full[] = {"skip", "pause", "stop", NULL};
 static const char *const levels[] = {"1", "3", "7", "15", NULL};
 
 const tv_config_section tv_config_sections[] = {
@@ -134,6 +136,12 @@ const tv_config_field tv_config_fields[] = {
 
     {INT(checkpoint, every, "100", 0, 1e9, "steps between saves; 0: only at the end")},
     {INT(checkpoint, keep, "3", 1, 1e6, "newest checkpoints that stay on disk")},
+    {BOOL(checkpoint, async, "true", "a thread writes a copy of the state while training goes on; takes its memory")},
+    {ENUM(checkpoint, when_busy, "wait", when_busy,
+          "a save that is due while another is written: waits, or is left out")},
+    {ENUM(checkpoint, on_disk_full, "skip", on_disk_full,
+          "no room: train on without the save, wait for room, or end the run (exit code 74)")},
+    {TEXT(checkpoint, writers, "rank", 1, "who writes: each rank, one rank of each node, or so many ranks")},
 
     {INT(guard, hash_every, "100", 0, 1e9, "steps between comparisons of the replicas' hashes; 0: only at saves")},
 

@@ -221,9 +221,11 @@ tv_status tv_fault_status(tv_fault_point point, tv_status code)
     return error == 0 ? TV_OK : TV_FAIL(code, "fail point %s: %s", point_names[point], strerror(error));
 }
 
-void tv_fault_spoil(tv_fault_point point, void *data, size_t bytes)
+void tv_fault_spoil(tv_fault_point point, void *data, size_t bytes) { tv_fault_apply(tv_fault_at(point), data, bytes); }
+
+void tv_fault_apply(tv_fault fault, void *data, size_t bytes)
 {
-    int spoil = tv_fault_at(point).spoil;
+    int spoil = fault.spoil;
     unsigned char *at = data;
     static const uint32_t nan_bits = 0x7FC00000u;
     if (spoil == TV_FAULT_FLIP && bytes > 0)

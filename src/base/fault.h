@@ -39,7 +39,29 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
     X(COMM_SPLIT, "comm.split", TV_FAULT_ERRNO, "before a child communicator opens")                                   \
     X(COMM_GPU_START, "comm.gpu_start", TV_FAULT_ERRNO, "before NCCL starts")                                          \
     X(COMM_WAIT, "comm.wait", TV_FAULT_ERRNO, "before a rank waits for queued collectives")                            \
-    X(COMM_END, "comm.end", 0, "before MPI ends")
+    X(COMM_END, "comm.end", 0, "before MPI ends")                                                                      \
+    X(SAVE_BEGIN, "save.begin", TV_FAULT_ERRNO, "before anything of a save")                                           \
+    X(SAVE_MKDIR, "save.mkdir", TV_FAULT_ERRNO, "the unfinished folder is made (rank 0)")                              \
+    X(SAVE_CREATE, "save.create", TV_FAULT_ERRNO, "a shard is created")                                                \
+    X(SAVE_WRITE, "save.write", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each write into a shard")                             \
+    X(SAVE_CLOSE, "save.close", TV_FAULT_ERRNO, "a shard is closed")                                                   \
+    X(SAVE_FSYNC, "save.fsync", TV_FAULT_ERRNO, "a shard is synced to disk")                                           \
+    X(SAVE_REREAD, "save.reread", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each block of a shard that is read again")          \
+    X(SAVE_AGREE, "save.agree", TV_FAULT_ERRNO, "before all ranks agree on their shards")                              \
+    X(SAVE_MANIFEST, "save.manifest", TV_FAULT_ERRNO, "manifest.json is written (rank 0)")                             \
+    X(SAVE_LIST, "save.list", TV_FAULT_ERRNO, "checksums.xxh128 is written (rank 0)")                                  \
+    X(SAVE_RENAME, "save.rename", TV_FAULT_ERRNO, "the folder gets its name (rank 0)")                                 \
+    X(SAVE_SYNC_PARENT, "save.sync_parent", TV_FAULT_ERRNO, "the run folder is synced after it (rank 0)")              \
+    X(SAVE_LATEST, "save.latest", TV_FAULT_ERRNO, "the hint 'latest' is written (rank 0)")                             \
+    X(PRUNE_RENAME, "prune.rename", TV_FAULT_ERRNO, "an old checkpoint is renamed to be removed (rank 0)")             \
+    X(PRUNE_REMOVE, "prune.remove", TV_FAULT_ERRNO, "an old checkpoint's files are removed (rank 0)")                  \
+    X(LOAD_OPEN, "load.open", TV_FAULT_ERRNO, "a checkpoint's manifest is read")                                       \
+    X(LOAD_HASH, "load.hash", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each file of a checkpoint is hashed")                   \
+    X(LOAD_READ, "load.read", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each block of rows is read")                            \
+    X(RESUME_LOAD, "resume.load", TV_FAULT_ERRNO, "before the state is loaded")                                        \
+    X(RESUME_READY, "resume.ready", TV_FAULT_ERRNO, "between the loaded state and the first step")                     \
+    X(CORPUS_OPEN, "corpus.open", TV_FAULT_ERRNO, "each file of a text is opened")                                     \
+    X(CORPUS_READ, "corpus.read", TV_FAULT_ERRNO, "each window of a text is read")
 
 typedef enum tv_fault_point {
 #define TV_FAULT_ENUM(id, name, actions, place) TV_FAULT_##id##_POINT,
@@ -73,5 +95,7 @@ int tv_fault_errno(tv_fault_point point);
 tv_status tv_fault_status(tv_fault_point point, tv_status code);
 // Does to host memory what the point asks for: turns over the lowest bit of the middle byte, or makes the middle float NaN.
 void tv_fault_spoil(tv_fault_point point, void *data, size_t bytes);
+// The same for what tv_fault_at gave.
+void tv_fault_apply(tv_fault fault, void *data, size_t bytes);
 
 #endif

@@ -20,6 +20,7 @@
     X(REMOTE, 1, "another rank failed")                                                                                \
     X(INTERNAL, 1, "internal error")                                                                                   \
     X(HANG, 70, "a rank hangs")                                                                                        \
+    X(DISK_FULL, 74, "no room on the disk")                                                                            \
     X(HELP, 0, "help was asked for and printed")                                                                       \
     X(STOPPED, 75, "stopped on request after saving")
 

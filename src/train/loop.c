@@ -14,7 +14,10 @@
 #include "train/metrics.h"
 #include "train/requests.h"
 #include "train/resume.h"
+#include "train/saver.h"
 #include "train/trainer.h"
+
+enum { STEPS_OF_PROOF = 10 }; // after so many steps a restart has not failed
 
 typedef struct run {
     tv_trainer trainer;
@@ -22,8 +25,8 @@ typedef struct run {
     tv_run_lock *lock;  // rank 0
     char *resumed_from; // checkpoint folder, NULL for a fresh start
     const char *dir;
-    int64_t saved_step; // step of the newest checkpoint written or resumed from, -1 when none
-    tv_hash128 saved_digest;
+    tv_saver saver;
+    int64_t first_step; // where this process began
     tv_eval_report eval;
     int64_t eval_step; // step that `eval` belongs to, -1 when none
 } run;
@@ -59,6 +62,8 @@ static tv_status find_checkpoint(run *r, const char *resume, tv_comm *comm)
 {
     char *newest = NULL;
     if (strcmp(resume, "auto") != 0 && strcmp(resume, "never") != 0) {
+        if (tv_comm_rank(comm) == 0)
+            tv_checkpoint_attempts_clear(r->dir); // whoever names a folder has decided
         TV_TRY(tv_checkpoint_newest(comm, r->dir, &newest));
         tv_status st = check_owner(r, newest);
         free(newest);
@@ -87,21 +92,45 @@ static tv_status write_config(const run *r)
     return st;
 }
 
+// A restart counts until the run has shown that it gets somewhere (forget_attempts). One that is refused for its config or text does not.
+static void count_attempt(const run *r)
+{
+    if (tv_comm_rank(r->trainer.comm) == 0 && tv_trainer_check_origin(&r->trainer, r->resumed_from) == TV_OK)
+        tv_checkpoint_attempts_raise(r->dir, r->resumed_from);
+}
+
+static void forget_attempts(const run *r)
+{
+    if (r->resumed_from && tv_comm_rank(r->trainer.comm) == 0)
+        tv_checkpoint_attempts_clear(r->dir);
+}
+
+static tv_status resume_from(run *r, int chosen)
+{
+    tv_trainer *t = &r->trainer;
+    if (chosen)
+        count_attempt(r);
+    TV_TRY(tv_trainer_load(t, r->resumed_from, !chosen)); // tv_checkpoint_newest hashed every file
+    r->saver.saved_step = t->step;
+    r->saver.resumed_from = r->resumed_from;
+    TV_TRY(tv_trainer_digest(t, &r->saver.saved_digest));
+    TV_TRY(tv_comm_agree(t->comm, tv_io_fault(TV_FAULT_RESUME_READY_POINT)));
+    tv_log_info("resumed %s at step %lld", r->resumed_from, (long long)t->step);
+    return TV_OK;
+}
+
 static tv_status start(run *r, const char *resume)
 {
     tv_trainer *t = &r->trainer;
     TV_TRY(find_checkpoint(r, resume, t->comm));
-    if (r->resumed_from) {
-        int verified = strcmp(resume, "auto") == 0; // tv_checkpoint_newest hashed every file
-        TV_TRY(tv_trainer_load(t, r->resumed_from, !verified));
-        r->saved_step = t->step;
-        TV_TRY(tv_trainer_digest(t, &r->saved_digest));
-        tv_log_info("resumed %s at step %lld", r->resumed_from, (long long)t->step);
-    }
+    if (r->resumed_from)
+        TV_TRY(resume_from(r, strcmp(resume, "auto") == 0));
+    r->first_step = t->step;
     tv_status st = tv_comm_rank(t->comm) == 0 ? write_config(r) : TV_OK;
     if (st == TV_OK)
         st = tv_metrics_open(&r->metrics, r->dir, t);
-    return tv_comm_agree(t->comm, st);
+    TV_TRY(tv_comm_agree(t->comm, st));
+    return tv_saver_attach(&r->saver, t, &r->metrics, r->dir);
 }
 
 static const tv_corpus *held_text(const tv_trainer *t) { return t->valid_text ? t->valid_text : t->train_text; }
@@ -126,41 +155,6 @@ static tv_status evaluate(run *r)
     return TV_OK;
 }
 
-static tv_status save(run *r)
-{
-    tv_trainer *t = &r->trainer;
-    char hex[TV_HASH_HEX];
-    double begun = tv_clock_seconds();
-    if (r->saved_step == t->step)
-        return TV_OK;
-    tv_watch_mark(TV_PHASE_SAVE, t->step);
-    TV_TRY(tv_trainer_check_replicas(t));
-    TV_TRY(tv_trainer_save(t, r->dir, &r->saved_digest));
-    r->saved_step = t->step;
-    tv_hash_format(r->saved_digest, hex);
-    tv_metrics_save(&r->metrics, t->step, tv_clock_seconds() - begun, hex);
-    if (tv_comm_rank(t->comm) == 0)
-        tv_checkpoint_prune(r->dir, t->config.checkpoint.keep, r->resumed_from);
-    return TV_OK;
-}
-
-// A save that fails for want of room or a broken disk costs the checkpoint, not the run; any other failure ends it. All ranks take the
-// same way, whichever of them failed.
-static tv_status save_or_warn(run *r)
-{
-    tv_status st = save(r);
-    if (st == TV_COMM || st == TV_HANG)
-        return st;
-    int64_t verdict[2] = {st != TV_OK, st != TV_OK && st != TV_IO && st != TV_REMOTE}; // failed, and fatally
-    TV_TRY(tv_comm_max_i64(r->trainer.comm, verdict, 2, TV_WIRE_OTHER));
-    if (verdict[1])
-        return st;
-    if (verdict[0] && tv_comm_rank(r->trainer.comm) == 0)
-        tv_log_warn("checkpoint at step %lld failed, training goes on: %s", (long long)r->trainer.step,
-                    tv_status_message());
-    return TV_OK;
-}
-
 static int due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
 // Steps until the end, stop_at or a request. *stopped: a request ended it.
@@ -170,16 +164,19 @@ static tv_status run_steps(run *r, int64_t end, int *stopped)
     const tv_config *config = &t->config;
     while (t->step < end && !*stopped) {
         tv_step_report report;
-        TV_TRY(tv_trainer_step(t, tv_requests_take(), &report));
+        TV_TRY(tv_trainer_step(t, tv_requests_take() | tv_saver_flags(&r->saver), &report));
         tv_watch_begin_steps();
         tv_metrics_step(&r->metrics, t, &report);
+        TV_TRY(tv_saver_poll(&r->saver, report.flags));
+        if (t->step == r->first_step + STEPS_OF_PROOF)
+            forget_attempts(r);
         if (due(t->step, config->guard.hash_every))
             TV_TRY(tv_trainer_check_replicas(t));
         if (t->step < end && due(t->step, config->train.eval_every))
             TV_TRY(evaluate(r));
         *stopped = (report.flags & TV_FLAG_STOP) != 0;
         if (t->step < end && !*stopped && (due(t->step, config->checkpoint.every) || (report.flags & TV_FLAG_SAVE)))
-            TV_TRY(save_or_warn(r));
+            TV_TRY(tv_saver_save(&r->saver, (report.flags & TV_FLAG_SAVE) != 0));
     }
     return TV_OK;
 }
@@ -188,7 +185,8 @@ static tv_status finish(run *r, int stopped)
 {
     char hex[TV_HASH_HEX], bpb[32] = "none"; // no text is held out
     tv_watch_mark(TV_PHASE_END, r->trainer.step);
-    TV_TRY(save(r));
+    TV_TRY(tv_saver_finish(&r->saver));
+    forget_attempts(r);
     tv_log_progress_end();
     if (stopped)
         return TV_FAIL(TV_STOPPED, "stopped on request after step %lld; saved in %s", (long long)r->trainer.step,
@@ -196,7 +194,7 @@ static tv_status finish(run *r, int stopped)
     if (r->eval_step != r->trainer.step && has_held_text(&r->trainer))
         TV_TRY(evaluate(r));
     tv_metrics_summary(&r->metrics);
-    tv_hash_format(r->saved_digest, hex);
+    tv_hash_format(r->saver.saved_digest, hex);
     if (r->eval_step == r->trainer.step)
         snprintf(bpb, sizeof bpb, "%.4f", r->eval.bpb);
     tv_log_info("final: step=%lld val_bpb=%s digest=%s", (long long)r->trainer.step, bpb, hex);
@@ -220,6 +218,7 @@ static tv_status run_all(run *r, const tv_config *config, const char *resume, tv
     tv_watch_limits((double)config->comm.start_timeout, (double)config->comm.timeout);
     TV_TRY(open_folder(r, comm));
     TV_TRY(tv_hang_folder(comm, r->dir));
+    TV_TRY(tv_saver_open(&r->saver, comm, config));
     TV_TRY(tv_trainer_open(&r->trainer, config, comm, backend));
     describe(r);
     TV_TRY(start(r, resume));
@@ -230,12 +229,24 @@ static tv_status run_all(run *r, const tv_config *config, const char *resume, tv
     return finish(r, stopped);
 }
 
+// What is pending is a whole state of an earlier step: it is finished before the run ends with its error.
+static tv_status keep_message(run *r, tv_status st)
+{
+    char message[1024];
+    snprintf(message, sizeof message, "%s", tv_status_message());
+    tv_saver_rescue(&r->saver);
+    return TV_FAIL(st, "%s", message);
+}
+
 tv_status tv_train_run(const tv_config *config, const char *resume, tv_comm *comm, const tv_backend *backend)
 {
-    run r = {.dir = config->run.dir, .saved_step = -1, .eval_step = -1};
+    run r = {.dir = config->run.dir, .eval_step = -1};
     tv_requests_install();
     tv_status st = run_all(&r, config, resume, comm, backend);
+    if (st != TV_OK && st != TV_COMM)
+        st = keep_message(&r, st);
     tv_log_progress_end();
+    tv_saver_close(&r.saver);
     tv_metrics_close(&r.metrics);
     tv_trainer_close(&r.trainer);
     tv_run_lock_free(r.lock);

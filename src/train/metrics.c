@@ -179,14 +179,15 @@ void tv_metrics_eval(tv_metrics *metrics, int64_t step, const tv_eval_report *re
     tv_log_info("eval: step=%lld val_bpb=%.4f windows=%lld", (long long)step, report->bpb, (long long)report->windows);
 }
 
-void tv_metrics_save(tv_metrics *metrics, int64_t step, double spent, const char *digest)
+void tv_metrics_save(tv_metrics *metrics, int64_t step, double spent, double blocked, const char *digest)
 {
     if (metrics->jsonl) {
-        fprintf(metrics->jsonl, "{\"event\":\"checkpoint\",\"step\":%lld,\"seconds\":%.9g,\"digest\":\"%s\"}\n",
-                (long long)step, spent, digest);
+        fprintf(metrics->jsonl,
+                "{\"event\":\"checkpoint\",\"step\":%lld,\"seconds\":%.9g,\"blocked\":%.9g,\"digest\":\"%s\"}\n",
+                (long long)step, spent, blocked, digest);
         flush_line(metrics);
     }
-    tv_log_info("checkpoint: step=%lld seconds=%.2f digest=%s", (long long)step, spent, digest);
+    tv_log_info("checkpoint: step=%lld seconds=%.2f blocked=%.2f digest=%s", (long long)step, spent, blocked, digest);
 }
 
 static void log_times(const char *what, const tv_step_times *t, double steps)

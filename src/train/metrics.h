@@ -24,10 +24,10 @@ typedef struct tv_metrics {
 tv_status tv_metrics_open(tv_metrics *metrics, const char *dir, const tv_trainer *trainer);
 void tv_metrics_close(tv_metrics *metrics);
 
-// Local. A finished step; an evaluation; a checkpoint written. wire_*: bytes this rank handed to collectives since the start.
+// Local. A finished step; an evaluation; a checkpoint that is on disk, with the seconds since it began and those that training stood still. wire_*: bytes this rank handed to collectives since the start.
 void tv_metrics_step(tv_metrics *metrics, const tv_trainer *trainer, const tv_step_report *report);
 void tv_metrics_eval(tv_metrics *metrics, int64_t step, const tv_eval_report *report);
-void tv_metrics_save(tv_metrics *metrics, int64_t step, double seconds, const char *digest);
+void tv_metrics_save(tv_metrics *metrics, int64_t step, double seconds, double blocked, const char *digest);
 // Local. Summary of times: the first step, and the mean of the others by phase.
 void tv_metrics_summary(const tv_metrics *metrics);
 

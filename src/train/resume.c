@@ -4,8 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "io/atomic_file.h"
 #include "io/checkpoint.h"
+
+tv_status tv_trainer_describe(const tv_trainer *trainer, tv_checkpoint_info *info)
+{
+    *info = (tv_checkpoint_info){
+        .step = trainer->step,
+        .bytes_seen = trainer->bytes_seen,
+        .seed = trainer->config.train.seed,
+        .units = trainer->config.train.units,
+        .config_hash = trainer->config_hash,
+        .corpus = tv_corpus_identity(trainer->train_text),
+    };
+    snprintf(info->program, sizeof info->program, "trivote %s", TV_VERSION);
+    return tv_config_text(&trainer->config, &info->config_text);
+}
 
 tv_status tv_trainer_save(tv_trainer *trainer, const char *run_dir, tv_hash128 *digest)
 {
@@ -13,17 +27,8 @@ tv_status tv_trainer_save(tv_trainer *trainer, const char *run_dir, tv_hash128 *
     tv_state_array *arrays = NULL;
     void *staging = NULL;
     int64_t count = 0;
-    tv_checkpoint_info info = {
-        .step = trainer->step,
-        .bytes_seen = trainer->bytes_seen,
-        .seed = trainer->config.train.seed,
-        .units = trainer->config.train.units,
-        .config_hash = trainer->config_hash,
-        .corpus = tv_corpus_identity(trainer->train_text),
-        .writers = tv_comm_size(trainer->comm),
-    };
-    snprintf(info.program, sizeof info.program, "trivote %s", TV_VERSION);
-    tv_status st = tv_config_text(&trainer->config, &info.config_text);
+    tv_checkpoint_info info;
+    tv_status st = tv_trainer_describe(trainer, &info);
     if (st == TV_OK && !trainer->backend->host_memory) {
         staging = malloc(tv_params_state_staging_bytes(params, 1));
         if (!staging)
@@ -77,28 +82,42 @@ done:
     return st;
 }
 
+// The run that made the checkpoint had this one's config and text.
+static tv_status check_origin(const tv_trainer *trainer, const tv_checkpoint_info *info, const char *dir)
+{
+    if (!tv_hash_equal(info->config_hash, trainer->config_hash)) {
+        char key[256] = "";
+        TV_TRY(tv_config_difference(&trainer->config, info->config_text, key, sizeof key));
+        return TV_FAIL(
+            TV_CHECKPOINT,
+            "%s was made with another config (%s); resume with the same config, or start a new run with another --run",
+            dir, key);
+    }
+    if (!tv_hash_equal(info->corpus, tv_corpus_identity(trainer->train_text)))
+        return TV_FAIL(TV_CHECKPOINT,
+                       "%s was made with another training text than data.train names now; give it that text, or start "
+                       "a new run with another --run",
+                       dir);
+    return TV_OK;
+}
+
+tv_status tv_trainer_check_origin(const tv_trainer *trainer, const char *dir)
+{
+    tv_checkpoint *checkpoint = NULL;
+    TV_TRY(tv_checkpoint_open(dir, 0, &checkpoint));
+    tv_status st = check_origin(trainer, tv_checkpoint_describe(checkpoint), dir);
+    tv_checkpoint_close(checkpoint);
+    return st;
+}
+
 static tv_status load_local(tv_trainer *trainer, const char *dir, int verify)
 {
     tv_checkpoint *checkpoint = NULL;
     tv_status st;
+    TV_TRY_GOTO(st, done, tv_io_fault(TV_FAULT_RESUME_LOAD_POINT));
     TV_TRY_GOTO(st, done, tv_checkpoint_open(dir, verify && tv_comm_rank(trainer->comm) == 0, &checkpoint));
     const tv_checkpoint_info *info = tv_checkpoint_describe(checkpoint);
-    if (!tv_hash_equal(info->config_hash, trainer->config_hash)) {
-        char key[256] = "";
-        TV_TRY_GOTO(st, done, tv_config_difference(&trainer->config, info->config_text, key, sizeof key));
-        st = TV_FAIL(
-            TV_CHECKPOINT,
-            "%s was made with another config (%s); resume with the same config, or start a new run with another --run",
-            dir, key);
-        goto done;
-    }
-    if (!tv_hash_equal(info->corpus, tv_corpus_identity(trainer->train_text))) {
-        st = TV_FAIL(TV_CHECKPOINT,
-                     "%s was made with another training text than data.train names now; give it that text, or start a "
-                     "new run with another --run",
-                     dir);
-        goto done;
-    }
+    TV_TRY_GOTO(st, done, check_origin(trainer, info, dir));
     TV_TRY_GOTO(st, done, tv_model_load(&trainer->model, checkpoint, 1));
     trainer->step = info->step;
     trainer->bytes_seen = info->bytes_seen;

@@ -6,7 +6,7 @@ make_small
 export TMPDIR=$work
 
 expect 2 trivote bench
-says 'all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, step, memory'
+says 'all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, step, memory, save'
 expect 2 trivote bench stpe
 says "did you mean 'step'"
 expect 2 trivote bench step --config nowhere.yaml

@@ -1,7 +1,7 @@
-// Checkpoints by several ranks: test_checkpoint_mpi <write | read | fail> <folder> <ranks>
+// Checkpoints by several ranks: test_checkpoint_mpi <write | read | fail | writers> <folder> <ranks>
 //
 // write: R ranks save into folder/writers-R. read: R ranks read what 1 to 4 writers left. fail: one rank fails, all
-// must return.
+// must return. writers: who writes, and threads.
 #include "io_fixture.h"
 
 #include <signal.h>
@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 
 enum { SALT = 5, STEP = 40, WRITERS_MAX = 4 };
@@ -159,6 +160,110 @@ static void test_ranks_disagree(void **state)
     check_untouched(run);
 }
 
+// The rows of rank `rank` in the order of the ranks, or against it, so that a writer's rows do not follow each other.
+static void make_rows(io_state *s, int backwards)
+{
+    io_state_make(s, backwards ? ranks - 1 - rank : rank, ranks, SALT);
+}
+
+static void save_by(const char *run, int64_t writers, int backwards)
+{
+    io_state s;
+    tv_checkpoint_writer *writer = NULL;
+    tv_save_report report;
+    tv_checkpoint_info info = io_info(STEP);
+    assert_ok(tv_checkpoint_writer_open(comm, writers, &writer));
+    make_rows(&s, backwards);
+    tv_save_args args = {
+        .run_dir = run, .info = &info, .arrays = s.arrays, .count = IO_ARRAYS, .background = 1, .keep = 1};
+    assert_ok(tv_checkpoint_save_start(writer, &args));
+    for (int i = 0; i < IO_ARRAYS; i++) // training goes on: what was taken is a copy
+        memset(s.arrays[i].data, 0x55, (size_t)(s.arrays[i].count * tv_state_row_bytes(&s.arrays[i])));
+    assert_true(tv_checkpoint_save_pending(writer));
+    assert_ok(tv_checkpoint_save_advance(writer, &report));
+    assert_false(report.done);
+    assert_ok(tv_checkpoint_save_advance(writer, &report));
+    assert_true(report.done);
+    assert_int_equal(report.step, STEP);
+    assert_true(tv_hash_equal(report.digest, io_state_digest(SALT)));
+    assert_false(tv_checkpoint_save_pending(writer));
+    // Once more: it is there already.
+    io_state_free(&s);
+    make_rows(&s, backwards);
+    assert_ok(tv_checkpoint_save_start(writer, &args));
+    assert_ok(tv_checkpoint_save_finish(writer, &report));
+    assert_true(report.done);
+    tv_checkpoint_writer_close(writer);
+    io_state_free(&s);
+}
+
+static int expected_writers(int64_t writers)
+{
+    if (writers == TV_WRITERS_NODE)
+        return 1; // the ranks of a test share a host
+    return writers == TV_WRITERS_RANK || writers > ranks ? ranks : (int)writers;
+}
+
+// Each choice of writers, on a thread: the same digest, so many files, and any rank reads any rows.
+static void test_writers(void **state)
+{
+    (void)state;
+    static const int64_t choices[] = {TV_WRITERS_RANK, TV_WRITERS_NODE, 1, 2, 3, 100};
+    char run[512];
+    for (size_t i = 0; i < 2 * sizeof choices / sizeof *choices; i++) {
+        int64_t writers = choices[i / 2];
+        tv_checkpoint *checkpoint = NULL;
+        tv_hash128 digest;
+        snprintf(run, sizeof run, "%s/groups-%d", folder, ranks);
+        clean(run);
+        save_by(run, writers, (int)(i % 2));
+        assert_ok(tv_comm_barrier(comm));
+        assert_int_equal(io_count_entries(io_path("%s/step-%09d", run, STEP)), expected_writers(writers) + 2);
+        assert_ok(tv_checkpoint_open(io_path("%s/step-%09d", run, STEP), 1, &checkpoint));
+        assert_int_equal(tv_checkpoint_describe(checkpoint)->writers, expected_writers(writers));
+        assert_ok(tv_checkpoint_digest(checkpoint, &digest));
+        assert_true(tv_hash_equal(digest, io_state_digest(SALT)));
+        io_state_check(checkpoint, rank, ranks, SALT);
+        tv_checkpoint_close(checkpoint);
+        assert_ok(tv_comm_barrier(comm));
+    }
+}
+
+// A fail point on one rank's thread: all ranks hear of it at the next step of the save, and the writer can be used again.
+static void test_thread_fails(void **state)
+{
+    (void)state;
+    char run[512];
+    tv_checkpoint_writer *writer = NULL;
+    snprintf(run, sizeof run, "%s/thread-%d", folder, ranks);
+    clean(run);
+    assert_ok(save(run, 1, 1));
+    assert_ok(tv_checkpoint_writer_open(comm, TV_WRITERS_RANK, &writer));
+    static const char *const points[] = {"save.create", "save.write",  "save.close",
+                                         "save.fsync",  "save.reread", "save.agree"};
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+        io_state s;
+        tv_save_report report;
+        tv_checkpoint_info info = io_info(2);
+        io_state_make(&s, rank, ranks, 2);
+        tv_save_args args = {.run_dir = run, .info = &info, .arrays = s.arrays, .count = IO_ARRAYS, .background = 1};
+        setenv("TV_FAULT", io_path("%s:rank=%d:errno=%s", points[i], ranks - 1, i % 2 ? "EIO" : "ENOSPC"), 1);
+        assert_ok(tv_fault_open(rank));
+        assert_ok(tv_checkpoint_save_start(writer, &args));
+        tv_status st = tv_checkpoint_save_finish(writer, &report);
+        tv_status own = i % 2 ? TV_IO : TV_DISK_FULL;
+        assert_int_equal(st, rank == ranks - 1 || own == TV_DISK_FULL ? own : TV_REMOTE);
+        assert_false(report.done);
+        assert_false(tv_checkpoint_save_pending(writer));
+        check_untouched(run);
+        io_state_free(&s);
+    }
+    setenv("TV_FAULT", "", 1);
+    assert_ok(tv_fault_open(rank));
+    tv_checkpoint_writer_close(writer);
+    assert_ok(save(run, 2, 2));
+}
+
 int main(int argc, char **argv)
 {
     if (tv_comm_open(&argc, &argv, &comm) != TV_OK) {
@@ -168,8 +273,8 @@ int main(int argc, char **argv)
     rank = tv_comm_rank(comm);
     ranks = tv_comm_size(comm);
     if (argc != 4 || atoi(argv[3]) != ranks) {
-        fprintf(stderr,
-                "usage: test_checkpoint_mpi <write | read | fail> <folder> <ranks>, started on that many ranks\n");
+        fprintf(stderr, "usage: test_checkpoint_mpi <write | read | fail | writers> <folder> <ranks>, started on that "
+                        "many ranks\n");
         return 2;
     }
     folder = argv[2];
@@ -177,9 +282,11 @@ int main(int argc, char **argv)
     const struct CMUnitTest write[] = {cmocka_unit_test(test_write)};
     const struct CMUnitTest read[] = {cmocka_unit_test(test_read)};
     const struct CMUnitTest fail[] = {cmocka_unit_test(test_one_rank_full), cmocka_unit_test(test_ranks_disagree)};
-    int failed = strcmp(argv[1], "write") == 0  ? cmocka_run_group_tests(write, NULL, NULL)
-                 : strcmp(argv[1], "read") == 0 ? cmocka_run_group_tests(read, NULL, NULL)
-                                                : cmocka_run_group_tests(fail, NULL, NULL);
+    const struct CMUnitTest writers[] = {cmocka_unit_test(test_writers), cmocka_unit_test(test_thread_fails)};
+    int failed = strcmp(argv[1], "write") == 0     ? cmocka_run_group_tests(write, NULL, NULL)
+                 : strcmp(argv[1], "read") == 0    ? cmocka_run_group_tests(read, NULL, NULL)
+                 : strcmp(argv[1], "writers") == 0 ? cmocka_run_group_tests(writers, NULL, NULL)
+                                                   : cmocka_run_group_tests(fail, NULL, NULL);
     tv_comm_close(comm);
     return failed != 0;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,10 +13,11 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
-#include "io/checkpoint_hook.h"
 
 enum { CHILD_SKIPS = 77 };
 
@@ -101,27 +103,107 @@ static void test_file_size_limit(void **state)
     io_folder_free(run);
 }
 
-static char filler[512];
-static const char *fill_at;
+static void set_fault(const char *text)
+{
+    setenv("TV_FAULT", text, 1);
+    claim(tv_fault_open(0) == TV_OK, text);
+}
 
-// Take all the space that is left when the save reaches the stage.
-static void fill_disk(const char *stage)
+static int tells_bytes(void)
+{
+    const char *needs = strstr(tv_status_message(), "the checkpoint needs up to ");
+    return needs && strstr(needs, " bytes and ") && strstr(needs, " are free");
+}
+
+// No room at every point of a save that touches the disk, and at every single write: the old checkpoint stays, nothing else does, the
+// message has the figures.
+static void save_with_faults(const char *run)
+{
+    static const char *const points[] = {"save.mkdir", "save.create",   "save.write", "save.close",
+                                         "save.fsync", "save.manifest", "save.list",  "save.rename"};
+    int writes = 0;
+    claim(save(run, 1) == TV_OK, "first save");
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++)
+        for (int hit = 1, failed = 1; failed; hit++) {
+            set_fault(io_path("%s:hit=%d:errno=%s", points[i], hit, hit % 2 ? "ENOSPC" : "EDQUOT"));
+            tv_status st = save(run, 2);
+            failed = st != TV_OK;
+            writes += failed && strcmp(points[i], "save.write") == 0;
+            claim(!failed || (st == TV_DISK_FULL && tells_bytes()), points[i]);
+            claim(failed == (io_count_entries(run) == 2), "only step 1 and latest are there");
+            claim(tv_checkpoint_verify(io_path("%s/step-000000001", run)) == TV_OK, "step 1 is untouched");
+            if (!failed)
+                claim(tv_checkpoint_verify(io_path("%s/step-000000002", run)) == TV_OK, "step 2 is valid");
+            claim(rename(io_path("%s/step-000000002", run), io_path("%s/../gone-%zu", run, i)) == 0 || failed, "aside");
+        }
+    claim(writes > 3, "a shard is written in several pieces");
+}
+
+static void test_faults(void **state)
+{
+    (void)state;
+    char *place = io_folder_new(), *run = strdup(io_path("%s/run", place));
+    assert_int_equal(in_child(save_with_faults, run), 0);
+    free(run);
+    io_folder_free(place);
+}
+
+// A bit that flips on its way to the disk, or on the disk, is seen before the checkpoint counts.
+static void save_with_flips(const char *run)
+{
+    int flips = 0;
+    claim(save(run, 1) == TV_OK, "first save");
+    for (int hit = 1, failed = 1; failed; hit++) {
+        set_fault(io_path("save.write:hit=%d:flip-bit", hit));
+        tv_status st = save(run, 2);
+        failed = st != TV_OK;
+        claim(!failed || (st == TV_IO && strstr(tv_status_message(), "other bytes than were written")),
+              "a flipped bit");
+        flips += failed;
+    }
+    claim(flips > 3, "a shard is written in several pieces");
+    set_fault("save.reread:flip-bit");
+    claim(save(run, 3) == TV_IO && strstr(tv_status_message(), "other bytes than were written"),
+          "the disk flips a bit");
+}
+
+static void test_flips(void **state)
+{
+    (void)state;
+    char *run = io_folder_new();
+    assert_int_equal(in_child(save_with_flips, run), 0);
+    io_folder_free(run);
+}
+
+static char filler[512];
+
+// Takes all the space that is left while the save waits at its fail point.
+static void *fill_disk(void *unused)
 {
     static const char block[4096];
-    if (strcmp(stage, fill_at) != 0)
-        return;
+    (void)unused;
+    nanosleep(&(struct timespec){.tv_nsec = 150000000}, NULL);
     int fd = open(filler, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    claim(fd >= 0, "filler");
-    while (write(fd, block, sizeof block) > 0)
+    while (fd >= 0 && write(fd, block, sizeof block) > 0)
         continue;
-    claim(errno == ENOSPC, "the disk is full");
     close(fd);
+    return NULL;
+}
+
+static tv_status save_while_filling(const char *run, const char *point)
+{
+    pthread_t thread;
+    set_fault(io_path("%s:delay=0.5", point));
+    claim(pthread_create(&thread, NULL, fill_disk, NULL) == 0, "thread");
+    tv_status st = save(run, 2);
+    pthread_join(thread, NULL);
+    set_fault("");
+    return st;
 }
 
 static void save_on_small_disk(const char *run)
 {
-    static const char *const stages[] = {"folder-made", "shard-created", "dataset-written", "shard-synced",
-                                         "manifest-written"};
+    static const char *const points[] = {"save.mkdir", "save.create", "save.write", "save.manifest", "save.list"};
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("none", run, "tmpfs", 0, "size=2m") != 0) {
         printf("skipped: a small disk cannot be mounted here: %s\n", strerror(errno));
@@ -129,22 +211,17 @@ static void save_on_small_disk(const char *run)
     }
     snprintf(filler, sizeof filler, "%s/filler", run);
     claim(save(run, 1) == TV_OK, "first save");
-    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
-        fill_at = stages[i];
-        tv_checkpoint_save_hook = fill_disk;
-        claim(save(run, 2) == TV_IO && strstr(tv_status_message(), "No space left"), stages[i]);
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+        claim(save_while_filling(run, points[i]) == TV_DISK_FULL && tells_bytes(), points[i]);
         claim(io_count_entries(run) == 3, "only step 1, latest and the filler are there");
-        tv_checkpoint_save_hook = NULL;
         // Still full: now the check before the save says so.
-        claim(save(run, 2) == TV_IO && strstr(tv_status_message(), "not enough space"), "the check of free space");
+        claim(save(run, 2) == TV_DISK_FULL && strstr(tv_status_message(), "not enough space") && tells_bytes(),
+              "the check of free space");
         claim(io_count_entries(run) == 3, "nothing was begun");
         claim(unlink(filler) == 0, "filler");
     }
     // After publishing only the hint is lost, which is a warning.
-    fill_at = "published";
-    tv_checkpoint_save_hook = fill_disk;
-    claim(save(run, 2) == TV_OK, "a save whose hint does not fit");
-    tv_checkpoint_save_hook = NULL;
+    claim(save_while_filling(run, "save.sync_parent") == TV_OK, "a save whose hint does not fit");
     claim(unlink(filler) == 0, "filler");
     claim(tv_checkpoint_verify(io_path("%s/step-000000001", run)) == TV_OK, "step 1 is untouched");
     claim(tv_checkpoint_verify(io_path("%s/step-000000002", run)) == TV_OK, "step 2 is valid");
@@ -165,6 +242,7 @@ static void test_small_disk(void **state)
 int main(void)
 {
     tv_log_init(0, 1, TV_LOG_ERROR);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_file_size_limit), cmocka_unit_test(test_small_disk)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_file_size_limit), cmocka_unit_test(test_faults),
+                                       cmocka_unit_test(test_flips), cmocka_unit_test(test_small_disk)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-// SIGKILL between any two steps of a save and of the pruning after it: what is found afterwards is the old checkpoint
-// or the whole new one.
+// SIGKILL at each fail point of a save and of the pruning after it, by a thread and without: what is found afterwards is the old
+// checkpoint or the whole new one.
 #include "io_fixture.h"
 
 #include <signal.h>
@@ -8,44 +8,44 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
-#include "io/checkpoint_hook.h"
 
-enum { OLD_SALT = 1, NEW_SALT = 2, STAGES_MAX = 64 };
+enum { OLD_SALT = 1, NEW_SALT = 2, HITS_MOST = 200 };
 
-static int stages_left, report;
-
-// In the child: tell the parent the stage's name, and die there when it is the one.
-static void count_down(const char *stage)
+static void save_new(const char *run, int background)
 {
-    if (stages_left-- > 0)
-        return;
-    if (write(report, stage, strlen(stage)) < 0)
-        _exit(2);
-    raise(SIGKILL);
+    tv_comm *comm = NULL;
+    tv_checkpoint_writer *writer = NULL;
+    io_state state;
+    tv_save_report report;
+    tv_checkpoint_info info = io_info(2);
+    io_state_make(&state, 0, 1, NEW_SALT);
+    tv_save_args args = {
+        .run_dir = run, .info = &info, .arrays = state.arrays, .count = IO_ARRAYS, .background = background, .keep = 1};
+    if (tv_comm_open_self(&comm) != TV_OK || tv_checkpoint_writer_open(comm, TV_WRITERS_RANK, &writer) != TV_OK ||
+        tv_checkpoint_save_start(writer, &args) != TV_OK || tv_checkpoint_save_finish(writer, &report) != TV_OK)
+        _exit(3);
+    _exit(0);
 }
 
-// Saves step 2 and prunes down to it in a child that dies at stage `number`. The stage's name, "" when it lived on.
-static void save_in_child(const char *run, int number, char name[64])
+// Saves step 2 and prunes down to it in a child that dies when it comes to the point for the hit-th time. 1 when it died there.
+static int save_in_child(const char *run, const char *point, int hit, int background)
 {
-    int ends[2], status;
-    assert_int_equal(pipe(ends), 0);
+    int status;
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        stages_left = number;
-        report = ends[1];
-        tv_checkpoint_save_hook = count_down;
-        io_save(run, 2, NEW_SALT);
-        tv_checkpoint_prune(run, 1, NULL);
-        _exit(0);
+        setenv("TV_FAULT", io_path("%s:hit=%d:kill", point, hit), 1);
+        if (tv_fault_open(0) != TV_OK)
+            _exit(2);
+        save_new(run, background);
     }
-    close(ends[1]);
-    ssize_t length = read(ends[0], name, 63);
-    close(ends[0]);
-    name[length > 0 ? length : 0] = '\0';
     assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(name[0] ? WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL : status == 0);
+    int killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    if (!killed && status != 0)
+        fail_msg("%s:hit=%d: status %d", point, hit, status);
+    return killed;
 }
 
 // The newest valid checkpoint is step 1 or 2, and holds all of that state.
@@ -68,33 +68,26 @@ static int64_t check_newest(const char *run)
     return step;
 }
 
-static int is_after_publishing(const char *stage)
-{
-    static const char *const after[] = {"published", "parent-synced", "latest-written", "prune-renamed", "pruned"};
-    for (size_t i = 0; i < sizeof after / sizeof *after; i++)
-        if (strcmp(stage, after[i]) == 0)
-            return 1;
-    return 0;
-}
+static const struct {
+    const char *name;
+    int many;  // the save passes it more than once
+    int after; // the new checkpoint counts already
+} points[] = {
+    {"save.begin", 0, 0},    {"save.mkdir", 0, 0},   {"save.create", 0, 0},  {"save.write", 1, 0},
+    {"save.fsync", 0, 0},    {"save.close", 0, 0},   {"save.reread", 0, 0},  {"save.agree", 0, 0},
+    {"save.manifest", 0, 0}, {"save.list", 0, 0},    {"save.rename", 0, 0},  {"save.sync_parent", 0, 1},
+    {"save.latest", 0, 1},   {"prune.rename", 0, 1}, {"prune.remove", 0, 1},
+};
 
-static void test_killed(void **state)
+// How often the point was passed before the save lived on.
+static int kill_at(int i, int background)
 {
-    (void)state;
-    static const char *const stages[] = {
-        "start",        "folder-made",   "shard-created",    "dataset-written",   "shard-closed",
-        "shard-synced", "shards-agreed", "manifest-written", "checksums-written", "folder-synced",
-        "published",    "parent-synced", "latest-written",   "prune-renamed",     "pruned"};
-    enum { COUNT = sizeof stages / sizeof *stages };
-    int seen[COUNT] = {0}, lived = 0;
-    for (int number = 0; number < STAGES_MAX && !lived; number++) {
-        char *run = io_folder_new(), name[64];
+    for (int hit = 1; hit < HITS_MOST; hit++) {
+        char *run = io_folder_new();
         io_save(run, 1, OLD_SALT);
-        save_in_child(run, number, name);
-        lived = name[0] == '\0';
-        for (int i = 0; i < COUNT; i++)
-            seen[i] += strcmp(name, stages[i]) == 0;
+        int killed = save_in_child(run, points[i].name, hit, background);
         int64_t newest = check_newest(run);
-        assert_int_equal(newest, lived || is_after_publishing(name) ? 2 : 1);
+        assert_int_equal(newest, !killed || points[i].after ? 2 : 1);
         // The next run: it takes the rest away, saves the step again and goes on.
         tv_checkpoint_prune(run, 2, NULL);
         assert_int_equal(check_newest(run), newest);
@@ -103,11 +96,22 @@ static void test_killed(void **state)
         io_save(run, 2, NEW_SALT);
         assert_int_equal(check_newest(run), 2);
         io_folder_free(run);
+        if (!killed)
+            return hit - 1;
     }
-    assert_true(lived);
-    for (int i = 0; i < COUNT; i++)
-        if (seen[i] != (strcmp(stages[i], "dataset-written") == 0 ? IO_ARRAYS : 1))
-            fail_msg("stage %s was reached %d times", stages[i], seen[i]);
+    fail_msg("%s has no end", points[i].name);
+    return 0;
+}
+
+static void test_killed(void **state)
+{
+    (void)state;
+    for (int background = 0; background < 2; background++)
+        for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+            int passed = kill_at((int)i, background);
+            if (points[i].many ? passed < 2 : passed != 1)
+                fail_msg("%s was passed %d times", points[i].name, passed);
+        }
 }
 
 int main(void)
