@@ -166,8 +166,10 @@ static tv_status run_steps(run *r, int64_t end, int *stopped)
     const tv_config *config = &t->config;
     while (t->step < end && !*stopped) {
         tv_step_report report;
-        TV_TRY(tv_trainer_step(t, tv_requests_take(), &report));
+        TV_TRY(tv_trainer_step(t, tv_requests_take() | tv_metrics_flags(&r->metrics, t), &report));
         tv_metrics_step(&r->metrics, t, &report);
+        if (report.flags & TV_FLAG_TIMES)
+            TV_TRY(tv_metrics_ranks(&r->metrics, t));
         if (due(t->step, config->guard.hash_every))
             TV_TRY(tv_trainer_check_replicas(t));
         if (t->step < end && due(t->step, config->train.eval_every))

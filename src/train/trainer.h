@@ -30,7 +30,7 @@ typedef struct tv_step_report {
 } tv_step_report;
 
 // Requests that ranks raise and all agree on in the step's guard.
-enum { TV_FLAG_FAILED = 1, TV_FLAG_SAVE = 2, TV_FLAG_STOP = 4 };
+enum { TV_FLAG_FAILED = 1, TV_FLAG_SAVE = 2, TV_FLAG_STOP = 4, TV_FLAG_TIMES = 1 << 8 }; // TIMES: train/lag.h
 
 // A batch of windows on the backend.
 typedef struct tv_batch {
