@@ -28,7 +28,7 @@ static tv_status grow(void *list, int64_t count, size_t item_bytes)
     return TV_OK;
 }
 
-// NaN where the key is missing.
+// NaN where the key is missing, or the number so large that arithmetic with it would leave the range.
 static tv_status take_number(const json_t *object, const char *key, double *value)
 {
     const json_t *item = json_object_get(object, key);
@@ -37,6 +37,8 @@ static tv_status take_number(const json_t *object, const char *key, double *valu
         *value = NAN;
     else if (!json_is_number(item))
         return TV_FAIL(TV_IO, "'%s' is no number", key);
+    if (fabs(*value) > 1e200)
+        *value = NAN;
     return TV_OK;
 }
 
