@@ -20,11 +20,8 @@ static void print_recall(const tv_model *model)
     }
 }
 
-static tv_status check_recall(const tv_comm *comm, const tv_loaded *loaded)
+static tv_status check_recall(const tv_loaded *loaded)
 {
-    if (tv_comm_size(comm) > 1)
-        return TV_FAIL(TV_USAGE, "--codebook-recall looks through all rows of the tables and runs on one rank, not %d",
-                       tv_comm_size(comm));
     if (loaded->config.codebook.rows == 0)
         return TV_FAIL(TV_USAGE, "--codebook-recall: the checkpoint's model has no codebook");
     return TV_OK;
@@ -55,7 +52,7 @@ static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, in
     if (tv_comm_rank(comm) == 0)
         printf("bpb=%.6f loss=%.6f windows=%lld bytes=%lld step=%lld\n", report.bpb, report.loss,
                (long long)report.windows, (long long)report.bytes, (long long)loaded->step);
-    if (recall)
+    if (recall && tv_comm_rank(comm) == 0)
         print_recall(&loaded->model);
 done:
     tv_corpus_close(corpus);
@@ -80,7 +77,7 @@ tv_status tv_cmd_eval(tv_comm *comm, int argc, char **argv)
         return TV_FAIL(TV_USAGE, "--windows takes a number from 1, not %lld", (long long)windows);
     tv_status st = tv_command_load(dir, comm, 0, &loaded);
     if (st == TV_OK && recall)
-        st = check_recall(comm, &loaded);
+        st = check_recall(&loaded);
     if (st == TV_OK && without)
         st = tv_comm_agree(comm, tv_model_mute(&loaded.model, without));
     if (st == TV_OK)

@@ -25,6 +25,7 @@ tv_status tv_cmd_verify(tv_comm *comm, int argc, char **argv);
 tv_status tv_cmd_export(tv_comm *comm, int argc, char **argv);
 tv_status tv_cmd_audit(tv_comm *comm, int argc, char **argv);
 tv_status tv_cmd_bench(tv_comm *comm, int argc, char **argv);
+tv_status tv_cmd_report(tv_comm *comm, int argc, char **argv);
 
 // Local. --config and --set: defaults, then the file, then the assignments in order, then the rules between keys.
 tv_status tv_command_config(const char *path, const char *const *sets, int64_t set_count, tv_config *config);

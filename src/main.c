@@ -15,6 +15,7 @@ static const tv_command commands[] = {
     {"eval", "bits per byte of a checkpoint on a text", 1, tv_cmd_eval},
     {"generate", "continue a prompt", 0, tv_cmd_generate},
     {"inspect", "what a checkpoint holds", 0, tv_cmd_inspect},
+    {"report", "a run's curves and figures as one HTML page", 0, tv_cmd_report},
     {"digest", "digest of a checkpoint's state", 0, tv_cmd_digest},
     {"verify", "check every byte of a checkpoint", 0, tv_cmd_verify},
     {"export", "the weights of a checkpoint as GGUF or safetensors", 0, tv_cmd_export},

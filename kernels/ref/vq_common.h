@@ -4,6 +4,7 @@
 
 #include "base/pack.h"
 #include "kernels/ref/ref_common.h"
+#include "kernels/vq_scale.h"
 
 // Decoded row `row` of the whole table, which the block must hold.
 static inline void tv_vq_decode_row(const tv_vq_table *table, int64_t row, int8_t *w8)
@@ -14,13 +15,6 @@ static inline void tv_vq_decode_row(const tv_vq_table *table, int64_t row, int8_
     tv_unpack_row(T, table->cols, w8);
     for (int64_t c = 0; c < table->cols; c++)
         w8[c] = (int8_t)(w8[c] * value);
-}
-
-// A query's scale in units of the table's.
-static inline TV_HOST_DEVICE int32_t tv_vq_scale(float scale, int base)
-{
-    float units = rintf(scale * tv_exp2i(8 - base));
-    return units < 1.0f ? 1 : units > 1023.0f ? 1023 : (int32_t)units;
 }
 
 static inline TV_HOST_DEVICE int32_t tv_vq_dot(const int8_t *a, const int8_t *b, int64_t cols)

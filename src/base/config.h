@@ -122,6 +122,7 @@ typedef struct tv_config_run {
     int64_t threads; // 0 = all this process may use
     int64_t log_every;
     int64_t log_parts; // bool: figures of the parts in the log
+    double lag_every;  // seconds between comparisons of the ranks' times, 0 = never
 } tv_config_run;
 
 typedef struct tv_config {

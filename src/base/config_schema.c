@@ -156,6 +156,7 @@ const tv_config_field tv_config_fields[] = {
     {INT(run, log_every, "1", 1, 1e9, "steps between log lines")},
     {BOOL(run, log_parts, "false",
           "figures of each part with every log line; measures the parts' phases, which costs time")},
+    {FLOAT(run, lag_every, "60", 0, 1e9, "seconds between comparisons of the ranks' own times; 0: never")},
 };
 _Static_assert(sizeof tv_config_fields / sizeof *tv_config_fields <= TV_CONFIG_FIELDS_MAX, "raise the limit");
 const int64_t tv_config_field_count = sizeof tv_config_fields / sizeof *tv_config_fields;

@@ -23,6 +23,7 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
 // X(id, name, actions, place)
 #define TV_FAULT_LIST(X)                                                                                               \
     X(STEP_START, "step.start", TV_FAULT_ERRNO, "before a step's first unit")                                          \
+    X(STEP_FORWARD, "step.forward", 0, "in a unit's forward")                                                          \
     X(STEP_GRADIENT, "step.gradient", TV_FAULT_NAN, "the loss of a unit, before it is looked at")                      \
     X(STEP_GUARD, "step.guard", 0, "before the step's guard")                                                          \
     X(STEP_BALLOT, "step.ballot", 0, "between the exchange of votes and the ballot")                                   \

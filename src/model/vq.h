@@ -106,7 +106,8 @@ tv_status tv_vq_before_step(tv_vq *vq, tv_unit *unit);
 tv_status tv_vq_after_step(tv_vq *vq, tv_unit *unit);
 void tv_vq_tell(const tv_vq *vq, tv_figures *figures);
 
-// vq_recall.c: the unit's first queries, after the forward's quantisation, by brute force over all rows. One rank alone.
+// vq_recall.c, Collective among several ranks: the first queries of all ranks' units, after the forward's quantisation, by brute force over all
+// rows. The recall is the same on all ranks, and for every number of them that takes the same batches.
 tv_status tv_vq_ask_oracle(tv_vq *vq, tv_unit *unit);
 void tv_vq_tell_recall(const tv_vq *vq, tv_figures *figures);
 

@@ -164,9 +164,12 @@ static tv_status run_steps(run *r, int64_t end, int *stopped)
     const tv_config *config = &t->config;
     while (t->step < end && !*stopped) {
         tv_step_report report;
-        TV_TRY(tv_trainer_step(t, tv_requests_take() | tv_saver_flags(&r->saver), &report));
+        TV_TRY(tv_trainer_step(t, tv_requests_take() | tv_saver_flags(&r->saver) | tv_metrics_flags(&r->metrics, t),
+                               &report));
         tv_watch_begin_steps();
         tv_metrics_step(&r->metrics, t, &report);
+        if (report.flags & TV_FLAG_TIMES)
+            TV_TRY(tv_metrics_ranks(&r->metrics, t));
         TV_TRY(tv_saver_poll(&r->saver, report.flags));
         if (t->step == r->first_step + STEPS_OF_PROOF)
             forget_attempts(r);

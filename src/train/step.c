@@ -109,6 +109,7 @@ static tv_status forward(tv_trainer *trainer, int64_t unit, tv_status *mine, tv_
     trainer->unit_tokens = *mine == TV_OK ? config->train.unit_windows * config->model.context : 0;
     tv_unit work = describe_unit(trainer, unit);
     tv_range_push(trainer->backend, "forward");
+    tv_fault_at(TV_FAULT_STEP_FORWARD_POINT);
     tv_status st = tv_model_forward(&trainer->model, &work);
     if (st == TV_OK)
         st = trainer->backend->sync(NULL);

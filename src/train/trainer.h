@@ -30,8 +30,8 @@ typedef struct tv_step_report {
 } tv_step_report;
 
 // Requests that ranks raise and all agree on in the step's guard.
-// SAVING: a thread of some rank still writes its shard.
-enum { TV_FLAG_FAILED = 1, TV_FLAG_SAVE = 2, TV_FLAG_STOP = 4, TV_FLAG_SAVING = 1 << 16 };
+// SAVING: a thread of some rank still writes its shard. TIMES: train/lag.h.
+enum { TV_FLAG_FAILED = 1, TV_FLAG_SAVE = 2, TV_FLAG_STOP = 4, TV_FLAG_TIMES = 1 << 8, TV_FLAG_SAVING = 1 << 16 };
 
 // A batch of windows on the backend.
 typedef struct tv_batch {

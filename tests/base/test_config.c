@@ -101,7 +101,8 @@ static const char default_text[] = "model:\n"
                                    "  backend: auto\n"
                                    "  threads: 0\n"
                                    "  log_every: 1\n"
-                                   "  log_parts: false\n";
+                                   "  log_parts: false\n"
+                                   "  lag_every: 60\n";
 
 static void set(tv_config *config, const char *assignment)
 {

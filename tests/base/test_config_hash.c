@@ -142,6 +142,7 @@ static void test_hash_by_key(void **state)
         "run.threads=7",
         "run.log_every=7",
         "run.log_parts=true",
+        "run.lag_every=7",
     };
     tv_config c;
     (void)state;

@@ -42,8 +42,11 @@ expect 0 trivote eval --checkpoint "$checkpoint" --data tests/data/invariance.tx
 says 'codebook: recall_32=1.000000'
 says 'codebook: excess_32=0.000000'
 says 'composite: recall_1=1.000000'
-expect 2 ranks 2 eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --codebook-recall
-says 'runs on one rank, not 2'
+recall=$(grep -E '(recall|excess)_' <<<"$out")
+for n in 2 3; do
+    expect 0 ranks "$n" eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21 --codebook-recall
+    same "$(grep -E '(recall|excess)_' <<<"$out")" "$recall" "recall on $n ranks"
+done
 expect 0 trivote generate --checkpoint "$checkpoint" --prompt "the " --bytes 20 --seed 3
 expect 0 trivote verify --checkpoint "$checkpoint"
 expect 0 trivote inspect --checkpoint "$checkpoint"
