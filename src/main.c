@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/nearest.h"
 #include "command.h"
+#include "train/requests.h"
 
 static tv_status cmd_version(tv_comm *comm, int argc, char **argv);
 static tv_status cmd_help(tv_comm *comm, int argc, char **argv);
@@ -77,6 +78,8 @@ int main(int argc, char **argv)
 {
     tv_comm *comm = NULL;
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc > 1 && strcmp(argv[1], "train") == 0)
+        tv_requests_install(); // before MPI, which takes its time
     tv_status st = tv_comm_open(&argc, &argv, &comm);
     if (st == TV_OK) {
         tv_log_init(tv_comm_rank(comm), tv_comm_size(comm), TV_LOG_INFO);

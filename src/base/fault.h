@@ -22,10 +22,14 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
 
 // X(id, name, actions, place)
 #define TV_FAULT_LIST(X)                                                                                               \
+    X(START_MODEL, "start.model", 0, "before the texts and the model are opened")                                      \
+    X(RESUME_LOAD, "resume.load", 0, "before the state is loaded")                                                     \
     X(STEP_START, "step.start", TV_FAULT_ERRNO, "before a step's first unit")                                          \
     X(STEP_GRADIENT, "step.gradient", TV_FAULT_NAN, "the loss of a unit, before it is looked at")                      \
     X(STEP_GUARD, "step.guard", 0, "before the step's guard")                                                          \
-    X(STEP_BALLOT, "step.ballot", 0, "between the exchange of votes and the ballot")
+    X(STEP_BALLOT, "step.ballot", 0, "between the exchange of votes and the ballot")                                   \
+    X(EVAL_BATCH, "eval.batch", 0, "before each batch of an evaluation")                                               \
+    X(SAVE_BEGIN, "save.begin", 0, "before anything of a save")
 
 typedef enum tv_fault_point {
 #define TV_FAULT_ENUM(id, name, actions, place) TV_FAULT_##id##_POINT,

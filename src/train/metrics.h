@@ -18,6 +18,7 @@ typedef struct tv_metrics {
     double started;                // seconds
     tv_step_times first, sum;      // the first step's times apart from the others'
     int64_t summed;                // steps in `sum`
+    double longest_save;           // seconds
 } tv_metrics;
 
 // Local. Rank 0 appends to dir/metrics.jsonl; other ranks write nothing.

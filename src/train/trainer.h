@@ -29,8 +29,8 @@ typedef struct tv_step_report {
     uint64_t flags; // or of all ranks' request flags
 } tv_step_report;
 
-// Requests that ranks raise and all agree on in the step's guard.
-enum { TV_FLAG_FAILED = 1, TV_FLAG_SAVE = 2, TV_FLAG_STOP = 4 };
+// Requests that ranks raise and all agree on in the step's guard. TV_FLAG_TIME: the stop is for want of time.
+enum { TV_FLAG_FAILED = 1, TV_FLAG_SAVE = 2, TV_FLAG_STOP = 4, TV_FLAG_TIME = 16 };
 
 // A batch of windows on the backend.
 typedef struct tv_batch {
@@ -56,9 +56,11 @@ typedef struct tv_trainer {
     tv_hash128 guard_hash; // of config_hash and of how votes travel: what ranks must share in a step
     int64_t step;          // steps done
     int64_t bytes_seen;
-    int64_t first_unit, unit_count; // this rank's units of every step
-    int64_t unit_tokens;            // of the unit whose forward was the last
-    int64_t units_run;              // since the start of the process
+    int64_t first_unit, unit_count;     // this rank's units of every step
+    int64_t unit_tokens;                // of the unit whose forward was the last
+    int64_t units_run;                  // since the start of the process
+    uint64_t (*requests)(void *source); // this rank's request flags, asked as late as a step can heed them; NULL: none
+    void *request_source;
 } tv_trainer;
 
 // Collective. Opens the corpora, builds and plans the model, draws the initial state. Every rank returns the same verdict.
