@@ -1,5 +1,6 @@
 #include "train/requests.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,9 +93,9 @@ void tv_requests_saved(tv_requests *requests, double seconds)
     requests->warned = 1;
     if (requests->dir)
         tv_log_warn(
-            "a save takes %.1f s, but mpirun kills its processes %g s after it gets SIGTERM or SIGINT: start it with "
-            "--mca odls_base_sigkill_timeout 600, or stop the run by SIGUSR2",
-            requests->save_seconds, requests->kill_seconds);
+            "a save takes %.1f s, but mpirun kills its processes %g s after it sent them SIGTERM: start it with --mca "
+            "odls_base_sigkill_timeout %.0f, or stop the run by SIGUSR2 or the file 'stop'",
+            requests->save_seconds, requests->kill_seconds, ceil(SAVE_MARGIN * requests->save_seconds + 1));
 }
 
 // The file `name` of the run folder is there; it is taken away.
