@@ -143,7 +143,7 @@ same "$(newest_step)" step-000000004 "checkpoint after a file stop in an evaluat
 go_on "a file stop in an evaluation"
 
 # Time. Steps of 0.2 s and 12 s in all: 1.5 saves, two steps and a second are kept back.
-slow=step.start:hit=*:delay=0.2
+slow='step.start:hit=*:delay=0.2'
 timed() {
     TV_FAULT=$slow "$@"
 }
@@ -166,7 +166,7 @@ done
 
 # A save that takes longer than mpirun would leave it is told once, with what to pass; no word when there is time.
 rm -rf run
-slow=save.begin:hit=*:delay=1.2
+slow='save.begin:hit=*:delay=1.2'
 expect 0 timed "$mpiexec" --mca odls_base_sigkill_timeout 1 -np 2 "$program" train --config c.yaml --run run --set checkpoint.every=3
 says_once 'odls_base_sigkill_timeout [0-9]+'
 rm -rf run
