@@ -54,6 +54,16 @@ TV_FAULT=step.guard:rank=1:hit=3:kill submit single-node.sbatch
 join_job 60
 same "$(job_field JobState)" FAILED "state of a job whose rank was killed"
 
+# A job that is cancelled saves and is not queued again.
+rm -rf run
+TV_FAULT="step.start:hit=*:delay=0.5" submit single-node.sbatch
+wait_for 60 grep -q '"step":2,' run/metrics.jsonl || fail "no second step"
+scancel "$job"
+join_job 60
+same "$(job_field JobState)" CANCELLED "state of a cancelled job"
+[ -n "$(newest run)" ] || fail "a cancelled job left no checkpoint"
+expect 0 trivote verify --checkpoint "$(newest run)"
+
 # Without PMIx each task would be a world of its own, or Open MPI ends while it starts: a word before that.
 for kind in none pmi2; do
     rm -rf run
