@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/log.h"
 #include "comm/comm_impl.h"
 
 // The variable as a positive number; 0 when it is absent or is none.
@@ -27,6 +29,14 @@ static int64_t slurm_step_tasks(void)
     return tasks > 0 ? tasks : env_number("SLURM_NTASKS");
 }
 
+// srun --mpi=pmi2 gives tasks that only an MPI built for it can join; another one ends the process while it starts. Said before, by one task.
+static void note_old_pmi(void)
+{
+    const char *rank = getenv("PMI_RANK");
+    if (getenv("PMIX_RANK") == NULL && rank != NULL && strcmp(rank, "0") == 0)
+        tv_log_warn("srun speaks PMI-1 or PMI-2 to its tasks; if MPI does not start now, start with srun --mpi=pmix");
+}
+
 int tv_launcher_rank(void)
 {
     static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
@@ -46,6 +56,8 @@ tv_status tv_launcher_detect(tv_launcher *out)
     int64_t tasks = slurm_step_tasks();
     if (getenv("PMIX_RANK") != NULL || getenv("PMI_RANK") != NULL) {
         int64_t size = env_number("PMI_SIZE");
+        if (tasks > 1)
+            note_old_pmi();
         *out = (tv_launcher){tasks > 0 ? "srun" : "the PMI launcher", size > 0 ? size : tasks};
         return TV_OK;
     }

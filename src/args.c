@@ -51,6 +51,27 @@ static tv_status push(tv_arg_list *list, const char *text)
     return TV_OK;
 }
 
+// Sum of numbers with units; one number alone may go without. 0 when the text is none.
+static double read_seconds(const char *text)
+{
+    double sum = 0;
+    const char *at = text;
+    while (*at) {
+        char *end = NULL;
+        double x = strtod(at, &end);
+        double unit = *end == 'd' ? 86400 : *end == 'h' ? 3600 : *end == 'm' ? 60 : *end == 's' ? 1 : 0;
+        if (end == at || !(x >= 0 && x <= 1e9))
+            return 0;
+        if (*end == '\0' && at == text)
+            return x;
+        if (unit == 0)
+            return 0;
+        sum += x * unit;
+        at = end + 1;
+    }
+    return sum;
+}
+
 static tv_status store(const tv_arg *arg, const char *text)
 {
     char *end = NULL;
@@ -72,6 +93,12 @@ static tv_status store(const tv_arg *arg, const char *text)
         *(double *)arg->value = x;
         return TV_OK;
     }
+    case TV_ARG_SECONDS:
+        *(double *)arg->value = read_seconds(text);
+        if (*(double *)arg->value > 0)
+            return TV_OK;
+        return TV_FAIL(TV_USAGE, "%s takes a time such as 3h, 45m, 1h30m or a number of seconds, not '%s'", arg->name,
+                       text);
     case TV_ARG_FLAG: break;
     }
     return TV_FAIL(TV_INTERNAL, "option %s has no kind", arg->name);

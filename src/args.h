@@ -7,7 +7,15 @@
 
 #include "base/status.h"
 
-typedef enum tv_arg_kind { TV_ARG_FLAG, TV_ARG_TEXT, TV_ARG_INT, TV_ARG_FLOAT, TV_ARG_LIST } tv_arg_kind;
+// TV_ARG_SECONDS: a length of time above 0, as seconds or with units, d, h, m and s: "5400", "90m", "1h30m", "1.5h".
+typedef enum tv_arg_kind {
+    TV_ARG_FLAG,
+    TV_ARG_TEXT,
+    TV_ARG_INT,
+    TV_ARG_FLOAT,
+    TV_ARG_SECONDS,
+    TV_ARG_LIST
+} tv_arg_kind;
 
 // Values of an option that may stand several times.
 typedef struct tv_arg_list {
@@ -18,7 +26,7 @@ typedef struct tv_arg_list {
 typedef struct tv_arg {
     const char *name; // "--config"
     tv_arg_kind kind;
-    void *value;       // int *, const char **, int64_t *, double *, tv_arg_list *
+    void *value;       // int *, const char **, int64_t *, double *, double *, tv_arg_list *
     const char *place; // "FILE", for the usage line
     int required;
 } tv_arg;

@@ -31,25 +31,29 @@ static tv_status dry_run(const tv_config *config, tv_comm *comm)
     return TV_OK;
 }
 
-static tv_status run(tv_comm *comm, const tv_config *config, const char *resume, int dry)
+static tv_status run(tv_comm *comm, const tv_config *config, const tv_train_options *options, int dry)
 {
     const tv_backend *backend = NULL;
     if (dry)
         return dry_run(config, comm);
     TV_TRY(tv_command_backend(config->run.backend, comm, (int)config->run.threads, &backend));
-    tv_status st = tv_train_run(config, resume, comm, backend);
+    tv_status st = tv_train_run(config, options, comm, backend);
     backend->close();
     return st;
 }
 
 tv_status tv_cmd_train(tv_comm *comm, int argc, char **argv)
 {
-    const char *path = NULL, *folder = NULL, *resume = "auto";
+    const char *path = NULL, *folder = NULL;
+    tv_train_options options = {.resume = "auto"};
     int dry = 0;
     tv_arg_list sets = {0};
     const tv_arg args[] = {
-        {"--config", TV_ARG_TEXT, &path, "FILE", 1}, {"--set", TV_ARG_LIST, &sets, "key=value", 0},
-        {"--run", TV_ARG_TEXT, &folder, "DIR", 0},   {"--resume", TV_ARG_TEXT, &resume, "auto|never|DIR", 0},
+        {"--config", TV_ARG_TEXT, &path, "FILE", 1},
+        {"--set", TV_ARG_LIST, &sets, "key=value", 0},
+        {"--run", TV_ARG_TEXT, &folder, "DIR", 0},
+        {"--resume", TV_ARG_TEXT, &options.resume, "auto|never|DIR", 0},
+        {"--max-time", TV_ARG_SECONDS, &options.max_seconds, "TIME", 0},
         {"--dry-run", TV_ARG_FLAG, &dry, "", 0},
     };
     const tv_arg_table table = {"train", args, sizeof args / sizeof *args, NULL};
@@ -61,7 +65,7 @@ tv_status tv_cmd_train(tv_comm *comm, int argc, char **argv)
         st = tv_config_assign(&config, "run", "dir", folder);
     st = tv_comm_agree(comm, st);
     if (st == TV_OK)
-        st = run(comm, &config, resume, dry);
+        st = run(comm, &config, &options, dry);
     tv_config_free(&config);
     free(sets.items);
     return st;

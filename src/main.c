@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/nearest.h"
 #include "command.h"
+#include "train/requests.h"
 
 static tv_status cmd_version(tv_comm *comm, int argc, char **argv);
 static tv_status cmd_help(tv_comm *comm, int argc, char **argv);
@@ -39,8 +40,9 @@ static tv_status cmd_help(tv_comm *comm, int argc, char **argv)
     printf("usage: trivote COMMAND [OPTION]...   (many ranks: mpirun -np N trivote ...)\n\ncommands:\n");
     for (int64_t i = 0; i < COMMAND_COUNT; i++)
         printf("  %-10s %s\n", commands[i].name, commands[i].help);
-    printf("\nexit codes: 0 ok, 1 failure, 2 usage or config, 70 a rank hangs, 75 stopped on request after "
-           "saving\n\nconfig keys:\n");
+    printf("\nexit codes: 0 ok, 1 failure, 2 usage or config, 70 a rank hangs, 74 the disk is full, 75 stopped on "
+           "request after "
+           "saving (docs/operations.md)\n\nconfig keys:\n");
     tv_config_print_help(stdout);
     return TV_OK;
 }
@@ -80,6 +82,8 @@ int main(int argc, char **argv)
 {
     tv_comm *comm = NULL;
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc > 1 && strcmp(argv[1], "train") == 0)
+        tv_requests_install(); // before MPI, which takes its time
     tv_status st = tv_comm_open(&argc, &argv, &comm);
     if (st == TV_OK) {
         tv_log_init(tv_comm_rank(comm), tv_comm_size(comm), TV_LOG_INFO);

@@ -22,6 +22,7 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
 
 // X(id, name, actions, place)
 #define TV_FAULT_LIST(X)                                                                                               \
+    X(START_MODEL, "start.model", 0, "before the texts and the model are opened")                                      \
     X(STEP_START, "step.start", TV_FAULT_ERRNO, "before a step's first unit")                                          \
     X(STEP_FORWARD, "step.forward", 0, "in a unit's forward")                                                          \
     X(STEP_GRADIENT, "step.gradient", TV_FAULT_NAN, "the loss of a unit, before it is looked at")                      \
@@ -62,7 +63,8 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
     X(RESUME_LOAD, "resume.load", TV_FAULT_ERRNO, "before the state is loaded")                                        \
     X(RESUME_READY, "resume.ready", TV_FAULT_ERRNO, "between the loaded state and the first step")                     \
     X(CORPUS_OPEN, "corpus.open", TV_FAULT_ERRNO, "each file of a text is opened")                                     \
-    X(CORPUS_READ, "corpus.read", TV_FAULT_ERRNO, "each window of a text is read")
+    X(CORPUS_READ, "corpus.read", TV_FAULT_ERRNO, "each window of a text is read")                                     \
+    X(EVAL_BATCH, "eval.batch", 0, "before each batch of an evaluation")
 
 typedef enum tv_fault_point {
 #define TV_FAULT_ENUM(id, name, actions, place) TV_FAULT_##id##_POINT,

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/fault.h"
 #include "comm/watch.h"
 #include "train/sampler.h"
 
@@ -51,13 +52,28 @@ static tv_status run_batch(const tv_eval_args *args, int64_t count, float *out)
     return st;
 }
 
+// Collective. *leave: some rank is to stop.
+static tv_status ask_to_leave(const tv_eval_args *args, int *leave)
+{
+    tv_fault_at(TV_FAULT_EVAL_BATCH_POINT);
+    if (!args->stop_wanted)
+        return TV_OK;
+    int64_t wanted = args->stop_wanted(args->context);
+    TV_TRY(tv_comm_max_i64(args->places->comm, &wanted, 1, TV_WIRE_OTHER));
+    *leave = wanted != 0;
+    return TV_OK;
+}
+
 // Every rank runs as many batches as the first, and a rank that cannot read its text goes on with empty ones.
-static tv_status run_share(const tv_eval_args *args, int64_t windows, float *loss)
+static tv_status run_share(const tv_eval_args *args, int64_t windows, float *loss, int *leave)
 {
     int rank = tv_comm_rank(args->places->comm), ranks = tv_comm_size(args->places->comm);
     int64_t batch = args->batch->windows;
     tv_status mine = loss ? TV_OK : TV_FAIL(TV_MEMORY, "no memory for %lld windows", (long long)windows);
     for (int64_t round = 0; round < windows; round += ranks * batch) {
+        TV_TRY(ask_to_leave(args, leave));
+        if (*leave)
+            break;
         int64_t first = round + rank * batch, count = windows - first < batch ? windows - first : batch;
         if (count < 0 || mine != TV_OK)
             count = 0;
@@ -75,9 +91,14 @@ tv_status tv_eval_run(const tv_eval_args *args, tv_eval_report *report)
     int64_t windows = tv_corpus_held_windows(args->corpus, args->windows);
     if (windows < 1)
         return TV_FAIL(TV_CORPUS, "there is no held-out text to evaluate; set data.valid or data.valid_bytes");
+    int leave = 0;
     float *loss = calloc((size_t)windows, sizeof(float));
-    tv_status st = run_share(args, windows, loss);
+    tv_status st = run_share(args, windows, loss, &leave);
     TV_TRY_GOTO(st, done, tv_comm_agree(comm, st));
+    if (leave) {
+        st = TV_FAIL(TV_STOPPED, "the evaluation was left on request");
+        goto done;
+    }
     // Each window's bits are non-zero on one rank only, so the integer sum is a gather.
     TV_TRY_GOTO(st, done, tv_comm_sum_u32(comm, (uint32_t *)loss, windows, TV_WIRE_METRICS));
     double sum = 0;

@@ -17,9 +17,11 @@ typedef struct tv_eval_args {
     const tv_backend *backend;
     tv_model *model;
     tv_batch *batch;
-    const tv_corpus *corpus; // its held-out text is evaluated
-    int64_t windows;         // wanted; fewer are used when the text is short
-    int oracle;              // as in tv_unit; one rank only
+    const tv_corpus *corpus;           // its held-out text is evaluated
+    int64_t windows;                   // wanted; fewer are used when the text is short
+    int oracle;                        // as in tv_unit; one rank only
+    int (*stop_wanted)(void *context); // this rank is to leave; NULL on all ranks: the evaluation runs to its end
+    void *context;
 } tv_eval_args;
 
 typedef struct tv_eval_report {
@@ -29,7 +31,7 @@ typedef struct tv_eval_report {
 } tv_eval_report;
 
 // Collective. The windows are those of tv_corpus_held_window. Batches of the plan's windows go to the ranks in turn; per-window losses are
-// gathered and added in window order.
+// gathered and added in window order. Ranks ask each other before every batch whether one is to leave: then all return TV_STOPPED.
 tv_status tv_eval_run(const tv_eval_args *args, tv_eval_report *report);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "comm/hang.h"
 #include "comm/watch.h"
@@ -29,6 +30,7 @@ typedef struct run {
     int64_t first_step; // where this process began
     tv_eval_report eval;
     int64_t eval_step; // step that `eval` belongs to, -1 when none
+    tv_requests requests;
 } run;
 
 // Rank 0 makes and locks the run folder; the others wait for its verdict.
@@ -119,10 +121,19 @@ static tv_status resume_from(run *r, int chosen)
     return TV_OK;
 }
 
+// Collective, in start-up: a request to stop need not wait for a step. The state is on disk already, or is the one that the seed gives.
+static tv_status leave_early(run *r, tv_comm *comm)
+{
+    int stop = 0;
+    TV_TRY(tv_requests_agree(&r->requests, comm, &stop));
+    return stop ? TV_FAIL(TV_STOPPED, "stopped on request before the first step; there is nothing new to save") : TV_OK;
+}
+
 static tv_status start(run *r, const char *resume)
 {
     tv_trainer *t = &r->trainer;
     TV_TRY(find_checkpoint(r, resume, t->comm));
+    TV_TRY(leave_early(r, t->comm));
     if (r->resumed_from)
         TV_TRY(resume_from(r, strcmp(resume, "auto") == 0));
     r->first_step = t->step;
@@ -130,6 +141,7 @@ static tv_status start(run *r, const char *resume)
     if (st == TV_OK)
         st = tv_metrics_open(&r->metrics, r->dir, t);
     TV_TRY(tv_comm_agree(t->comm, st));
+    r->saver.requests = &r->requests;
     return tv_saver_attach(&r->saver, t, &r->metrics, r->dir);
 }
 
@@ -137,7 +149,8 @@ static const tv_corpus *held_text(const tv_trainer *t) { return t->valid_text ? 
 
 static int has_held_text(const tv_trainer *t) { return tv_corpus_held_bytes(held_text(t)) > 0; }
 
-static tv_status evaluate(run *r)
+// *stopped: a request came meanwhile, and nothing is known of this step's text.
+static tv_status evaluate(run *r, int *stopped)
 {
     tv_trainer *t = &r->trainer;
     tv_eval_args args = {
@@ -147,9 +160,16 @@ static tv_status evaluate(run *r)
         .batch = &t->batch,
         .corpus = held_text(t),
         .windows = t->config.train.eval_windows,
+        .stop_wanted = tv_requests_stop,
+        .context = &r->requests,
     };
     tv_watch_mark(TV_PHASE_EVAL, t->step);
-    TV_TRY(tv_eval_run(&args, &r->eval));
+    tv_status st = tv_eval_run(&args, &r->eval);
+    if (st == TV_STOPPED) {
+        *stopped = TV_FLAG_STOP;
+        return TV_OK;
+    }
+    TV_TRY(st);
     r->eval_step = t->step;
     tv_metrics_eval(&r->metrics, t->step, &r->eval);
     return TV_OK;
@@ -157,17 +177,17 @@ static tv_status evaluate(run *r)
 
 static int due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
-// Steps until the end, stop_at or a request. *stopped: a request ended it.
+// Steps until the end, stop_at or a request. *stopped: a request ended it, TV_FLAG_STOP and perhaps TV_FLAG_TIME.
 static tv_status run_steps(run *r, int64_t end, int *stopped)
 {
     tv_trainer *t = &r->trainer;
     const tv_config *config = &t->config;
     while (t->step < end && !*stopped) {
         tv_step_report report;
-        TV_TRY(tv_trainer_step(t, tv_requests_take() | tv_saver_flags(&r->saver) | tv_metrics_flags(&r->metrics, t),
-                               &report));
+        TV_TRY(tv_trainer_step(t, tv_saver_flags(&r->saver) | tv_metrics_flags(&r->metrics, t), &report));
         tv_watch_begin_steps();
         tv_metrics_step(&r->metrics, t, &report);
+        tv_requests_step(&r->requests, report.times.total);
         if (report.flags & TV_FLAG_TIMES)
             TV_TRY(tv_metrics_ranks(&r->metrics, t));
         TV_TRY(tv_saver_poll(&r->saver, report.flags));
@@ -175,13 +195,23 @@ static tv_status run_steps(run *r, int64_t end, int *stopped)
             forget_attempts(r);
         if (due(t->step, config->guard.hash_every))
             TV_TRY(tv_trainer_check_replicas(t));
-        if (t->step < end && due(t->step, config->train.eval_every))
-            TV_TRY(evaluate(r));
-        *stopped = (report.flags & TV_FLAG_STOP) != 0;
-        if (t->step < end && !*stopped && (due(t->step, config->checkpoint.every) || (report.flags & TV_FLAG_SAVE)))
+        *stopped = (int)(report.flags & (TV_FLAG_STOP | TV_FLAG_TIME));
+        if (t->step < end && !*stopped && due(t->step, config->train.eval_every))
+            TV_TRY(evaluate(r, stopped));
+        if (t->step < end && !*stopped && (due(t->step, config->checkpoint.every) || (report.flags & TV_FLAG_SAVE))) {
             TV_TRY(tv_saver_save(&r->saver, (report.flags & TV_FLAG_SAVE) != 0));
+            // A request that came during the save need not wait for a step.
+            TV_TRY(tv_requests_agree(&r->requests, t->comm, stopped));
+        }
+        tv_requests_saved(&r->requests, r->metrics.longest_save);
     }
     return TV_OK;
+}
+
+static tv_status say_stopped(const run *r, int stopped)
+{
+    return TV_FAIL(TV_STOPPED, "stopped %s after step %lld; saved in %s",
+                   stopped & TV_FLAG_TIME ? "in time for a save" : "on request", (long long)r->trainer.step, r->dir);
 }
 
 static tv_status finish(run *r, int stopped)
@@ -190,12 +220,12 @@ static tv_status finish(run *r, int stopped)
     tv_watch_mark(TV_PHASE_END, r->trainer.step);
     TV_TRY(tv_saver_finish(&r->saver));
     forget_attempts(r);
+    tv_requests_saved(&r->requests, r->metrics.longest_save);
     tv_log_progress_end();
+    if (!stopped && r->eval_step != r->trainer.step && has_held_text(&r->trainer))
+        TV_TRY(evaluate(r, &stopped));
     if (stopped)
-        return TV_FAIL(TV_STOPPED, "stopped on request after step %lld; saved in %s", (long long)r->trainer.step,
-                       r->dir);
-    if (r->eval_step != r->trainer.step && has_held_text(&r->trainer))
-        TV_TRY(evaluate(r));
+        return say_stopped(r, stopped);
     tv_metrics_summary(&r->metrics);
     tv_hash_format(r->saver.saved_digest, hex);
     if (r->eval_step == r->trainer.step)
@@ -215,16 +245,25 @@ static void describe(const run *r)
                 (long long)tv_corpus_held_bytes(held_text(t)));
 }
 
-static tv_status run_all(run *r, const tv_config *config, const char *resume, tv_comm *comm, const tv_backend *backend)
+static tv_status run_all(run *r, const tv_config *config, const tv_train_options *options, tv_comm *comm,
+                         const tv_backend *backend)
 {
     int stopped = 0;
     tv_watch_limits((double)config->comm.start_timeout, (double)config->comm.timeout);
     TV_TRY(open_folder(r, comm));
     TV_TRY(tv_hang_folder(comm, r->dir));
+    tv_requests_open(&r->requests, tv_comm_rank(comm) == 0 ? r->dir : NULL, options->max_seconds);
+    TV_TRY(leave_early(r, comm));
+    tv_fault_at(TV_FAULT_START_MODEL_POINT);
     TV_TRY(tv_saver_open(&r->saver, comm, config));
     TV_TRY(tv_trainer_open(&r->trainer, config, comm, backend));
+    r->trainer.requests = tv_requests_take;
+    r->trainer.request_source = &r->requests;
+    tv_requests_expect(&r->requests, tv_params_state_staging_bytes(&r->trainer.model.params, 1));
     describe(r);
-    TV_TRY(start(r, resume));
+    TV_TRY(leave_early(r, comm));
+    TV_TRY(start(r, options->resume));
+    TV_TRY(leave_early(r, comm));
     int64_t end = config->train.stop_at ? config->train.stop_at : config->train.steps;
     if (r->trainer.step > end)
         tv_log_info("the checkpoint is already past step %lld, where this run would end", (long long)end);
@@ -241,12 +280,12 @@ static tv_status keep_message(run *r, tv_status st)
     return TV_FAIL(st, "%s", message);
 }
 
-tv_status tv_train_run(const tv_config *config, const char *resume, tv_comm *comm, const tv_backend *backend)
+tv_status tv_train_run(const tv_config *config, const tv_train_options *options, tv_comm *comm,
+                       const tv_backend *backend)
 {
     run r = {.dir = config->run.dir, .eval_step = -1};
-    tv_requests_install();
-    tv_status st = run_all(&r, config, resume, comm, backend);
-    if (st != TV_OK && st != TV_COMM)
+    tv_status st = run_all(&r, config, options, comm, backend);
+    if (st != TV_OK && st != TV_COMM && st != TV_HANG)
         st = keep_message(&r, st);
     tv_log_progress_end();
     tv_saver_close(&r.saver);

@@ -252,6 +252,8 @@ void tv_metrics_eval(tv_metrics *metrics, int64_t step, const tv_eval_report *re
 
 void tv_metrics_save(tv_metrics *metrics, int64_t step, double spent, double blocked, const char *digest)
 {
+    if (spent > metrics->longest_save)
+        metrics->longest_save = spent;
     if (metrics->jsonl) {
         fprintf(metrics->jsonl,
                 "{\"event\":\"checkpoint\",\"step\":%lld,\"time\":%.3f,\"seconds\":%.9g,\"blocked\":%.9g,\"digest\":\"%"

@@ -20,9 +20,10 @@ typedef struct tv_metrics {
     tv_step_times first, sum;      // the first step's times apart from the others'
     int64_t summed;                // steps in `sum`
     tv_lag lag;
-    tv_nvml *nvml;      // NULL: no GPU is watched
-    double gpu_read_at; // seconds
-    int64_t ecc_told;   // errors already told of
+    tv_nvml *nvml;       // NULL: no GPU is watched
+    double gpu_read_at;  // seconds
+    int64_t ecc_told;    // errors already told of
+    double longest_save; // seconds
 } tv_metrics;
 
 // Local. Rank 0 appends to dir/metrics.jsonl, first that a process starts at the trainer's step; other ranks write nothing.

@@ -163,7 +163,7 @@ static tv_status wait_for_room(tv_saver *saver, int64_t needed, int *stopped)
         tv_watch_moves();
         int root = tv_comm_rank(saver->trainer->comm) == 0;
         state[0] = root && tv_checkpoint_free_bytes(saver->run_dir, &free_bytes) == TV_OK && free_bytes >= needed;
-        state[1] = (tv_requests_take() & TV_FLAG_STOP) != 0;
+        state[1] = saver->requests && tv_requests_stop(saver->requests) != 0;
         TV_TRY(tv_comm_max_i64(saver->trainer->comm, state, 2, TV_WIRE_OTHER));
     }
     *stopped = state[1] && !state[0];

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "io/checkpoint.h"
 #include "train/metrics.h"
+#include "train/requests.h"
 #include "train/trainer.h"
 
 typedef struct tv_saver {
@@ -15,6 +16,7 @@ typedef struct tv_saver {
     tv_metrics *metrics;
     const char *run_dir;
     const char *resumed_from; // checkpoint folder, NULL for a fresh start
+    tv_requests *requests;    // who may ask the run to stop while it waits for room; NULL: nobody
     tv_checkpoint_writer *writer;
     void *staging;      // host copy of a device's state, kept between saves
     int64_t saved_step; // of the newest checkpoint written or resumed from, -1 when none

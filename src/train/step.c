@@ -191,6 +191,8 @@ static tv_status run_units(tv_trainer *trainer, tv_status *mine, tv_step_report 
 static tv_status guard_step(tv_trainer *trainer, tv_status mine, uint64_t *flags)
 {
     tv_guard guard = {.step = trainer->step, .config = trainer->guard_hash, .flags = *flags};
+    if (trainer->requests)
+        guard.flags |= trainer->requests(trainer->request_source);
     if (mine != TV_OK)
         guard.flags |= TV_FLAG_FAILED;
     TV_TRY(tv_guard_check(trainer->comm, &guard));

@@ -29,9 +29,16 @@ typedef struct tv_step_report {
     uint64_t flags; // or of all ranks' request flags
 } tv_step_report;
 
-// Requests that ranks raise and all agree on in the step's guard.
-// SAVING: a thread of some rank still writes its shard. TIMES: train/lag.h.
-enum { TV_FLAG_FAILED = 1, TV_FLAG_SAVE = 2, TV_FLAG_STOP = 4, TV_FLAG_TIMES = 1 << 8, TV_FLAG_SAVING = 1 << 16 };
+// Requests that ranks raise and all agree on in the step's guard. TIME: the stop is for want of time. SAVING: a thread of some rank still writes its
+// shard. TIMES: train/lag.h.
+enum {
+    TV_FLAG_FAILED = 1,
+    TV_FLAG_SAVE = 2,
+    TV_FLAG_STOP = 4,
+    TV_FLAG_TIME = 16,
+    TV_FLAG_TIMES = 1 << 8,
+    TV_FLAG_SAVING = 1 << 16
+};
 
 // A batch of windows on the backend.
 typedef struct tv_batch {
@@ -57,9 +64,11 @@ typedef struct tv_trainer {
     tv_hash128 guard_hash; // of config_hash and of how votes travel: what ranks must share in a step
     int64_t step;          // steps done
     int64_t bytes_seen;
-    int64_t first_unit, unit_count; // this rank's units of every step
-    int64_t unit_tokens;            // of the unit whose forward was the last
-    int64_t units_run;              // since the start of the process
+    int64_t first_unit, unit_count;     // this rank's units of every step
+    int64_t unit_tokens;                // of the unit whose forward was the last
+    int64_t units_run;                  // since the start of the process
+    uint64_t (*requests)(void *source); // this rank's request flags, asked as late as a step can heed them; NULL: none
+    void *request_source;
 } tv_trainer;
 
 // Collective. Opens the corpora, builds and plans the model, draws the initial state. Every rank returns the same verdict.

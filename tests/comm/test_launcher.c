@@ -98,6 +98,16 @@ static void test_srun_pmix(void **state)
     expect_launcher("srun", 3);
 }
 
+static void test_srun_pmi2(void **state)
+{
+    (void)state;
+    set("PMI_RANK", "1");
+    set("SLURM_STEP_ID", "0");
+    set("SLURM_PROCID", "1");
+    set("SLURM_NTASKS", "4");
+    expect_launcher("srun", 4); // some MPI may speak it
+}
+
 static void test_srun_without_pmi(void **state)
 {
     (void)state;
@@ -132,6 +142,7 @@ int main(void)
         cmocka_unit_test_setup(test_number_unusable, clear_environment),
         cmocka_unit_test_setup(test_pmi, clear_environment),
         cmocka_unit_test_setup(test_srun_pmix, clear_environment),
+        cmocka_unit_test_setup(test_srun_pmi2, clear_environment),
         cmocka_unit_test_setup(test_srun_without_pmi, clear_environment),
         cmocka_unit_test_setup(test_slurm_alone, clear_environment),
     };

@@ -28,7 +28,7 @@ expect() {
 }
 
 fresh
-for script in layers files readme; do
+for script in layers files readme operations; do
     expect clean "$script" "a clean tree"
 done
 
@@ -59,6 +59,16 @@ plant files "a trailing blank" io/b.c '// B. \n'
 plant readme "a folder that the tour leaves out" extra/b.c '// B.\n'
 plant readme "a folder that is gone" README.md '    gone/        e\n'
 plant readme "a dead link" README.md 'See [this](docs/none.md).\n'
+
+row='| `a.b` | errno | where |'
+head='// X.\n#ifndef TV_FAULT_H\n#define TV_FAULT_H\n'
+plant operations "a fail point that the page leaves out" src/base/fault.h "$head"'    X(A_B, "a.b", TV_FAULT_ERRNO, "where")\n#endif\n'
+mkdir -p "$tree/docs"
+printf '%s\n' "$row" >"$tree/docs/operations.md"
+expect clean operations "a page that has it"
+printf '%s\n' '| `c.d` | | gone |' >>"$tree/docs/operations.md"
+expect fault operations "a fail point that is gone"
+plant operations "an exit code that the page leaves out" src/base/status.h '    X(HANG, 70, "a")\n'
 
 # The format check, where it can run.
 fresh

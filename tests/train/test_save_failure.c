@@ -39,7 +39,7 @@ static tv_status run(tv_comm *comm, const char *folder)
     failing_rank = tv_comm_size(comm) - 1;
     if (tv_comm_rank(comm) == failing_rank)
         failing.validate = validate_fails;
-    tv_status st = tv_train_run(&config, "auto", comm, &failing);
+    tv_status st = tv_train_run(&config, &(tv_train_options){"auto", 0}, comm, &failing);
     backend->close();
     tv_config_free(&config);
     tv_status wanted = tv_comm_rank(comm) == failing_rank ? TV_MEMORY : TV_REMOTE;

@@ -58,7 +58,7 @@ static tv_status run(const char *settings, const char *fault, const char *resume
     TV_TRY(tv_config_check(&config));
     setenv("TV_FAULT", fault, 1);
     TV_TRY(tv_fault_open(tv_comm_rank(comm)));
-    *st = tv_train_run(&config, resume, comm, backend);
+    *st = tv_train_run(&config, &(tv_train_options){.resume = resume}, comm, backend);
     setenv("TV_FAULT", "", 1);
     TV_TRY(tv_fault_open(tv_comm_rank(comm)));
     tv_config_free(&config);
