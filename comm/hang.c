@@ -11,6 +11,7 @@
 #include "comm/hang_rank.h"
 
 #define GRACE_MS 1500      // for the reports of the others
+#define LISTEN_MS 5000     // for the message of a lower rank, which may have begun later
 #define GIVE_UP_SECONDS 20 // a report that takes longer hangs itself
 #define NAMED 4            // ranks and groups of them that a message describes one by one
 #define SILENT_SECONDS 2.5 // a process whose watch was not awake for so long is stopped or gone
@@ -222,7 +223,7 @@ static void tell(const tv_hang_run *run, tv_hang_kind kind, double waited, int w
     if (speaks)
         print(&t, written);
     else
-        sleep_ms(GRACE_MS); // the launcher ends all ranks with the first: not before the message
+        sleep_ms(LISTEN_MS); // the launcher ends all ranks with the first: not before the message
     free(done);
     free(c.chosen);
     free(c.ranks);
