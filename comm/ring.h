@@ -52,7 +52,7 @@ typedef struct tv_seat {
     tv_ring_entry last;
     int64_t step, phase, marked; // tv_watch_mark
     int64_t beat;                // the watch was awake
-    int64_t reported;            // this rank has reported a hang
+    int64_t reported;            // a hang, tv_hang_kind
     int64_t spare[3];
 } tv_seat;
 
