@@ -11,6 +11,7 @@
 #include "comm/hang_rank.h"
 
 #define GRACE_MS 1500      // for the reports of the others
+#define LISTEN_MS 5000     // for the message of a lower rank, which may have begun later
 #define GIVE_UP_SECONDS 20 // a report that takes longer hangs itself
 #define NAMED 4            // ranks and groups of them that a message describes one by one
 #define SILENT_SECONDS 2.5 // a process whose watch was not awake for so long is stopped or gone
@@ -196,33 +197,34 @@ static void print(text *t, int written)
         return;
 }
 
-static int lowest_reporter(const crowd *c)
+// Who waits in a collective knows more than who hangs outside of them, and names it.
+static int speaks(const crowd *c)
 {
     for (int r = 0; r < c->size; r++)
-        if (c->ranks[r].reported)
-            return r;
-    return tv_board_rank();
+        if (c->ranks[r].reported == TV_HANG_COLLECTIVE)
+            return r == tv_board_rank();
+    return 1;
 }
 
 static void tell(const tv_hang_run *run, tv_hang_kind kind, double waited, int written)
 {
     text t = {.used = 0};
-    int size = tv_board_size(), speaks = 1;
+    int size = tv_board_size(), mine = 1;
     crowd c = {calloc((size_t)size, sizeof *c.ranks), calloc((size_t)size, 1), size};
     char *done = calloc((size_t)size, 1);
     if (c.ranks && c.chosen && done) {
         for (int r = 0; r < size; r++)
             tv_hang_rank_read(run, r, &c.ranks[r]);
-        speaks = kind == TV_HANG_PROGRESS || lowest_reporter(&c) == tv_board_rank();
+        mine = speaks(&c);
         if (kind == TV_HANG_PROGRESS)
             add_progress(&t, &c.ranks[tv_board_rank()], waited);
         else
             add_collective(&t, &c, done, waited);
     }
-    if (speaks)
+    if (mine)
         print(&t, written);
     else
-        sleep_ms(GRACE_MS); // the launcher ends all ranks with the first: not before the message
+        sleep_ms(LISTEN_MS); // the launcher ends all ranks with the first: not before the message
     free(done);
     free(c.chosen);
     free(c.ranks);
@@ -238,9 +240,9 @@ void tv_hang_report(tv_hang_kind kind, double waited)
     }
     signal(SIGALRM, SIG_DFL);
     alarm(GIVE_UP_SECONDS);
-    __atomic_store_n(&tv_board_mine()->reported, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&tv_board_mine()->reported, kind, __ATOMIC_RELAXED);
     const tv_hang_run *run = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
-    int written = tv_hang_rank_write(run, kind == TV_HANG_COLLECTIVE ? "collective" : "progress", waited);
+    int written = tv_hang_rank_write(run, kind, waited);
     sleep_ms(GRACE_MS);
     tell(run, kind, waited, written);
     alarm(0);

@@ -8,10 +8,10 @@
 // a host begin to see each other (comm/ring.h). The communicator is that of all ranks.
 tv_status tv_hang_folder(tv_comm *comm, const char *folder);
 
-typedef enum tv_hang_kind { TV_HANG_COLLECTIVE, TV_HANG_PROGRESS } tv_hang_kind;
+typedef enum tv_hang_kind { TV_HANG_NOT, TV_HANG_COLLECTIVE, TV_HANG_PROGRESS } tv_hang_kind;
 
-// Local. Writes this rank's report, waits a moment for those of the others, and prints the message when no lower rank
-// that reports does. Returns after at most some seconds, later only when the disk hangs; SIGALRM ends the process then.
+// Local. Writes this rank's report, waits a moment for those of the others, and prints the message: the lowest rank that
+// waits in a collective and reports, or one without progress when none does. Returns after at most some seconds, later only when the disk hangs; SIGALRM ends the process then.
 // From any thread; a second call waits for the first.
 void tv_hang_report(tv_hang_kind kind, double waited);
 

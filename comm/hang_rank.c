@@ -31,7 +31,13 @@ static void print_entry(FILE *out, const tv_ring_entry *e, int64_t now)
         fprintf(out, "%.6f}", ago(e->left, now));
 }
 
-static void print_report(FILE *out, const tv_hang_run *run, const char *why, double waited)
+static const char *kind_text(int64_t kind)
+{
+    static const char *const texts[] = {"", "collective", "progress"};
+    return texts[kind];
+}
+
+static void print_report(FILE *out, const tv_hang_run *run, tv_hang_kind kind, double waited)
 {
     tv_ring_entry entries[TV_RING_ENTRIES];
     tv_seat seat;
@@ -43,7 +49,7 @@ static void print_report(FILE *out, const tv_hang_run *run, const char *why, dou
     fprintf(out, "{\n\"run\": \"%016llx\",\n\"rank\": %d,\n\"ranks\": %d,\n\"host\": \"%s\",\n\"pid\": %ld,\n",
             (unsigned long long)run->id, tv_board_rank(), tv_board_size(), host, (long)getpid());
     fprintf(out, "\"time\": %lld,\n\"hangs_in\": \"%s\",\n\"seconds\": %.3f,\n\"limit\": %.3f,\n",
-            (long long)time(NULL), why, waited, tv_watch_limit());
+            (long long)time(NULL), kind_text(kind), waited, tv_watch_limit());
     fprintf(out, "\"step\": %lld,\n\"phase\": \"%s\",\n\"phase_number\": %lld,\n\"phase_ago\": %.6f,\n",
             (long long)seat.step, tv_phase_text(seat.phase), (long long)seat.phase, ago(seat.marked, now));
     fprintf(out, "\"last\": ");
@@ -56,7 +62,7 @@ static void print_report(FILE *out, const tv_hang_run *run, const char *why, dou
     fprintf(out, "\n]\n}\n");
 }
 
-int tv_hang_rank_write(const tv_hang_run *run, const char *why, double waited)
+int tv_hang_rank_write(const tv_hang_run *run, tv_hang_kind kind, double waited)
 {
     char path[TV_HANG_PATH_BYTES], fresh[TV_HANG_PATH_BYTES];
     if (!path_of(run, tv_board_rank(), "", path) || !path_of(run, tv_board_rank(), ".tmp", fresh))
@@ -64,7 +70,7 @@ int tv_hang_rank_write(const tv_hang_run *run, const char *why, double waited)
     FILE *out = fopen(fresh, "we");
     if (out == NULL)
         return 0;
-    print_report(out, run, why, waited);
+    print_report(out, run, kind, waited);
     int failed = ferror(out);
     failed |= fclose(out) != 0;
     return !failed && rename(fresh, path) == 0;
@@ -98,18 +104,20 @@ static int scan_entry(const char *line, tv_hang_rank *out)
 
 static void scan_report(FILE *in, const tv_hang_run *run, tv_hang_rank *out)
 {
-    char line[1024];
+    char line[1024], kind[16] = "";
     unsigned long long id = 0;
     long long step = 0, phase = 0;
     while (fgets(line, sizeof line, in)) {
         sscanf(line, "\"run\": \"%llx\"", &id);
+        sscanf(line, "\"hangs_in\": \"%15[^\"]\"", kind);
         sscanf(line, "\"step\": %lld", &step);
         sscanf(line, "\"phase_number\": %lld", &phase);
         sscanf(line, "\"phase_ago\": %lf", &out->marked);
         if (strncmp(line, "\"last\": ", 8) == 0)
             out->known = scan_entry(line + 8, out);
     }
-    out->known = out->reported = out->known && id == run->id;
+    out->known = out->known && id == run->id;
+    out->reported = out->known ? (int)number_of(kind, kind_text, TV_HANG_PROGRESS + 1) : TV_HANG_NOT;
     out->step = step;
     out->phase = phase;
 }
@@ -118,7 +126,7 @@ static void from_seat(const tv_seat *seat, tv_hang_rank *out)
 {
     int64_t now = tv_ring_now();
     out->known = 1;
-    out->reported = seat->reported != 0;
+    out->reported = (int)seat->reported;
     out->inside = seat->last.number > 0 && seat->last.left == 0;
     out->last = seat->last;
     out->entered = ago(seat->last.entered, now);

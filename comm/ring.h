@@ -52,8 +52,9 @@ typedef struct tv_seat {
     tv_ring_entry last;
     int64_t step, phase, marked; // tv_watch_mark
     int64_t beat;                // the watch was awake
-    int64_t reported;            // this rank has reported a hang
-    int64_t spare[3];
+    int64_t reported;            // a hang, tv_hang_kind
+    int64_t run;                 // in the seat of the board's maker
+    int64_t spare[2];
 } tv_seat;
 
 _Static_assert(sizeof(tv_seat) == 128, "seats share no cache line");
@@ -71,7 +72,7 @@ int64_t tv_ring_now(void);
 
 // Local. This process is rank `rank` of `size`, on its own board of one seat until tv_board_open.
 void tv_board_place(int rank, int size);
-// Collective. Seats of the ranks of this host lie in memory that they share (a file in /dev/shm that is gone at once);
+// Collective. Seats of the ranks of this host lie in memory that they share, without a name;
 // where that fails, each rank sees its own seat only. `run` names the run, the same on all ranks.
 tv_status tv_board_open(tv_comm *comm, uint64_t run);
 int tv_board_rank(void);

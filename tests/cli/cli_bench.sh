@@ -38,3 +38,7 @@ says "\"state\": $state,"
 expect 0 ranks 2 bench step --config c.yaml --set vote.bucket_bytes=1000
 says_once 'bytes a step in [0-9]+ buckets, vote.bucket_bytes 1000'
 [ -z "$(find "$work" -name 'trivote-bench-*')" ] || fail "a benchmark left its text behind"
+
+expect 0 ranks 2 bench watch --backend cpu
+says 'being watched, 2 ranks'
+says 'guard of a step +[0-9]+'

@@ -47,7 +47,7 @@ says_not 'no sign of life'
 
 # In the start-up its own limit holds, in MPI's start too, and at MPI's end.
 hangs comm.broadcast:rank=1:stop start 2 --set comm.start_timeout=2
-says 'rank 0 waits in collective [0-9]+ \((broadcast|barrier), .* of start-up for [0-9.]+ s; nothing is heard of rank 1'
+says 'rank 0 waits in collective [0-9]+ \((broadcast|barrier|all-gather), .* of start-up for [0-9.]+ s; nothing is heard of rank 1'
 export TV_START_TIMEOUT=2
 TV_FAULT=comm.start:rank=1:stop expect 70 ranks 2 train --config c.yaml --run never "${limits[@]}"
 says 'rank 0: MPI has not started for [23] s'

@@ -184,7 +184,8 @@ says_not 'odls_base_sigkill_timeout'
 for point in step.guard step.ballot; do
     rm -rf run
     got=0
-    out=$(TV_FAULT=$point:rank=1:hit=6:kill "$mpiexec" -np 2 "$program" train --config c.yaml --run run 2>&1) || got=$?
+    out=$(TV_FAULT=$point:rank=1:hit=6:kill "$mpiexec" -np 2 "$program" train --config c.yaml --run run --set checkpoint.async=false 2>&1) ||
+        got=$?
     [ "$got" -ne 0 ] || fail "a killed rank went unnoticed"
     same "$(newest_step)" step-000000004 "checkpoint after SIGKILL at $point"
     expect 0 ranks 2 train --config c.yaml --run run

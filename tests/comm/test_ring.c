@@ -69,7 +69,7 @@ static void read_back(tv_hang_rank *out, uint64_t id)
     const tv_hang_run writer = {.folder = folder, .id = 0x123456789ABCDEF0u}, reader = {.folder = folder, .id = id};
     tv_board_place(1, 3);
     tv_watch_mark(TV_PHASE_BALLOT, 17);
-    assert_int_equal(tv_hang_rank_write(&writer, "collective", 3.5), 1);
+    assert_int_equal(tv_hang_rank_write(&writer, TV_HANG_COLLECTIVE, 3.5), 1);
     tv_board_place(0, 3);
     tv_hang_rank_read(&reader, 1, out);
 }
@@ -80,7 +80,7 @@ static void test_report(void **state)
     tv_hang_rank r;
     enter(1000);
     read_back(&r, 0x123456789ABCDEF0u);
-    assert_true(r.known && r.reported && r.inside);
+    assert_true(r.known && r.reported == TV_HANG_COLLECTIVE && r.inside);
     assert_int_equal(r.last.number, tv_board_mine()->last.number);
     assert_int_equal(r.last.sequence, 1007);
     assert_int_equal(r.last.op, TV_OP_SUM_I8);
@@ -97,8 +97,8 @@ static void test_report(void **state)
     assert_false(r.known);
     tv_hang_rank_read(&(tv_hang_run){.folder = folder}, 2, &r);
     assert_false(r.known);
-    assert_int_equal(tv_hang_rank_write(&(tv_hang_run){.folder = "/nowhere/at/all"}, "collective", 1), 0);
-    assert_int_equal(tv_hang_rank_write(&(tv_hang_run){.folder = ""}, "collective", 1), 0);
+    assert_int_equal(tv_hang_rank_write(&(tv_hang_run){.folder = "/nowhere/at/all"}, TV_HANG_COLLECTIVE, 1), 0);
+    assert_int_equal(tv_hang_rank_write(&(tv_hang_run){.folder = ""}, TV_HANG_COLLECTIVE, 1), 0);
 }
 
 static int make_folder(void **state)
