@@ -245,6 +245,20 @@ static void describe(const run *r)
                 (long long)tv_corpus_held_bytes(held_text(t)));
 }
 
+// What this rank would write, or bring to host memory for it; 0 when that cannot be said.
+static size_t state_bytes(tv_trainer *t)
+{
+    size_t bytes = tv_params_state_staging_bytes(&t->model.params, 1);
+    tv_state_array *arrays = NULL;
+    int64_t count = 0;
+    if (bytes > 0 || tv_params_state(&t->model.params, 1, NULL, 0, &arrays, &count) != TV_OK)
+        return bytes;
+    for (int64_t i = 0; i < count; i++)
+        bytes += (size_t)(arrays[i].count * tv_state_row_bytes(&arrays[i]));
+    free(arrays);
+    return bytes;
+}
+
 static tv_status run_all(run *r, const tv_config *config, const tv_train_options *options, tv_comm *comm,
                          const tv_backend *backend)
 {
@@ -259,7 +273,7 @@ static tv_status run_all(run *r, const tv_config *config, const tv_train_options
     TV_TRY(tv_trainer_open(&r->trainer, config, comm, backend));
     r->trainer.requests = tv_requests_take;
     r->trainer.request_source = &r->requests;
-    tv_requests_expect(&r->requests, tv_params_state_staging_bytes(&r->trainer.model.params, 1));
+    tv_requests_expect(&r->requests, state_bytes(&r->trainer));
     describe(r);
     TV_TRY(leave_early(r, comm));
     TV_TRY(start(r, options->resume));
