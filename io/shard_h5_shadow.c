@@ -17,7 +17,8 @@ typedef struct extent {
 struct tv_shadow {
     extent *items;
     int64_t count, room;
-    int lost; // memory ran short
+    int lost;    // memory ran short
+    int dropped; // a large extent was cut, so that not all bytes are known
     // while the file is read again
     tv_hash_stream *stream;
     int64_t at;   // bytes read so far
@@ -74,6 +75,7 @@ static void cut(tv_shadow *shadow, int64_t address, int64_t end)
         if (old.address >= end || old.address + old.bytes <= address)
             continue;
         shadow->items[i] = shadow->items[--shadow->count];
+        shadow->dropped = shadow->dropped || !old.copy;
         if (old.copy && old.address < address)
             add_copy(shadow, old.address, old.copy, address - old.address);
         if (old.copy && old.address + old.bytes > end)
@@ -125,22 +127,34 @@ static tv_status compare_part(tv_shadow *shadow, const extent *e, int64_t from, 
     return TV_OK;
 }
 
+// Bytes [from, to) of the file, which nobody wrote: a hole.
+static tv_status compare_hole(const tv_shadow *shadow, const unsigned char *data, int64_t from, int64_t to)
+{
+    for (int64_t i = 0; !shadow->dropped && i < to - from; i++)
+        if (data[i] != 0)
+            return fail_at(shadow, &(extent){.address = from, .bytes = to - from});
+    return TV_OK;
+}
+
 static tv_status compare_block(void *listener, void *data, size_t bytes)
 {
     tv_shadow *shadow = listener;
     TV_TRY(tv_io_fault_data(TV_FAULT_SAVE_REREAD_POINT, data, bytes));
-    int64_t start = shadow->at, end = start + (int64_t)bytes;
+    const unsigned char *block = data;
+    int64_t start = shadow->at, end = start + (int64_t)bytes, done = start;
     shadow->at = end;
     while (shadow->next < shadow->count && shadow->items[shadow->next].address < end) {
         const extent *e = &shadow->items[shadow->next];
         int64_t low = e->address > start ? e->address : start, high = e->address + e->bytes;
         int64_t part = (high < end ? high : end) - low;
-        TV_TRY(compare_part(shadow, e, low - e->address, (const unsigned char *)data + (low - start), part));
+        TV_TRY(compare_hole(shadow, block + (done - start), done, low));
+        TV_TRY(compare_part(shadow, e, low - e->address, block + (low - start), part));
+        done = low + part;
         if (high > end)
             break;
         shadow->next++;
     }
-    return TV_OK;
+    return compare_hole(shadow, block + (done - start), done, end);
 }
 
 tv_status tv_shadow_verify(tv_shadow *shadow, const char *path, int64_t *bytes, tv_hash128 *hash)
