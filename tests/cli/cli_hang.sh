@@ -5,7 +5,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 command -v python3 >/dev/null || skip "no python3 to read the reports"
 make_small
-limits=(--set comm.timeout=3 --set comm.start_timeout=20 --set checkpoint.every=2 --set train.eval_every=0)
+limits=(--set comm.timeout=3 --set comm.start_timeout=20 --set checkpoint.every=2 --set train.eval_every=0 --set checkpoint.async=false)
 
 # hangs FAULT RUN COUNT ARGUMENT...: ends with 70, soon.
 hangs() {
