@@ -1,11 +1,11 @@
 // The per-step guard and the comparison of replicated state.
 #include "comm/guard.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "comm/comm_impl.h"
+#include "comm/message.h"
 
 #define NAMED_RANKS 4    // ranks that one message describes; the rest are counted
 #define COMPARE_BATCH 64 // entries compared by one exchange
@@ -14,31 +14,12 @@
 _Static_assert(sizeof(tv_guard) == 40, "a guard record has no padding: it travels as bytes");
 _Static_assert(sizeof(tv_guard) <= TV_COMM_SCRATCH_BYTES, "a guard record fits its rank's scratch");
 
-// A message put together piece by piece; what does not fit is cut.
-typedef struct text {
-    char bytes[960];
-    size_t used;
-} text;
-
-static void text_add(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void text_add(text *t, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(t->bytes + t->used, sizeof t->bytes - t->used, format, args);
-    va_end(args);
-    size_t space = sizeof t->bytes - 1 - t->used;
-    if (n > 0)
-        t->used += (size_t)n < space ? (size_t)n : space;
-}
-
 // The first 8 hex digits, enough to see which ranks share a value.
-static void text_add_hash(text *t, tv_hash128 hash)
+static void text_add_hash(tv_message *t, tv_hash128 hash)
 {
     char hex[TV_HASH_HEX];
     tv_hash_format(hash, hex);
-    text_add(t, "%.8s", hex);
+    tv_message_add(t, "%.8s", hex);
 }
 
 static int guard_equal(const tv_guard *a, const tv_guard *b)
@@ -47,23 +28,23 @@ static int guard_equal(const tv_guard *a, const tv_guard *b)
 }
 
 // How rank `rank` differs from rank 0.
-static void describe_rank(text *t, int rank, const tv_guard *theirs, const tv_guard *zero)
+static void describe_rank(tv_message *t, int rank, const tv_guard *theirs, const tv_guard *zero)
 {
     const char *join = "";
-    text_add(t, "%srank %d ", t->used > 0 ? "; " : "", rank);
+    tv_message_add(t, "%srank %d ", t->used > 0 ? "; " : "", rank);
     if (theirs->step != zero->step) {
-        text_add(t, "is at step %lld, rank 0 at step %lld", (long long)theirs->step, (long long)zero->step);
+        tv_message_add(t, "is at step %lld, rank 0 at step %lld", (long long)theirs->step, (long long)zero->step);
         join = ", ";
     }
     if (theirs->sequence != zero->sequence) {
-        text_add(t, "%shas entered %llu collectives, rank 0 %llu", join, (unsigned long long)theirs->sequence,
-                 (unsigned long long)zero->sequence);
+        tv_message_add(t, "%shas entered %llu collectives, rank 0 %llu", join, (unsigned long long)theirs->sequence,
+                       (unsigned long long)zero->sequence);
         join = ", ";
     }
     if (!tv_hash_equal(theirs->config, zero->config)) {
-        text_add(t, "%sruns config ", join);
+        tv_message_add(t, "%sruns config ", join);
         text_add_hash(t, theirs->config);
-        text_add(t, ", rank 0 config ");
+        tv_message_add(t, ", rank 0 config ");
         text_add_hash(t, zero->config);
     }
 }
@@ -75,7 +56,8 @@ tv_status tv_guard_check(tv_comm *comm, tv_guard *guard)
     guard->sequence = tv_comm_sequence(comm);
     records[tv_comm_rank(comm)] = *guard;
     TV_TRY(tv_comm_all_gather_bytes(comm, records, sizeof *records, TV_WIRE_GUARD));
-    text t = {.used = 0};
+    char bytes[960] = "";
+    tv_message t = {bytes, sizeof bytes, 0};
     int drifted = 0;
     uint64_t flags = 0;
     for (int r = 0; r < size; r++) {
@@ -86,7 +68,7 @@ tv_status tv_guard_check(tv_comm *comm, tv_guard *guard)
             describe_rank(&t, r, &records[r], &records[0]);
     }
     if (drifted > NAMED_RANKS)
-        text_add(&t, "; and %d more ranks", drifted - NAMED_RANKS);
+        tv_message_add(&t, "; and %d more ranks", drifted - NAMED_RANKS);
     if (drifted > 0)
         return TV_FAIL(TV_COMM, "ranks have drifted apart: %s", t.bytes);
     guard->flags = flags;
@@ -94,7 +76,7 @@ tv_status tv_guard_check(tv_comm *comm, tv_guard *guard)
 }
 
 // A message about entry `name`, on which the hashes of the ranks differ. Collective.
-static tv_status describe_entry(tv_comm *comm, text *t, const char *name, tv_hash128 mine)
+static tv_status describe_entry(tv_comm *comm, tv_message *t, const char *name, tv_hash128 mine)
 {
     int size = tv_comm_size(comm);
     tv_hash128 *all = tv_comm_scratch(comm);
@@ -108,17 +90,17 @@ static tv_status describe_entry(tv_comm *comm, text *t, const char *name, tv_has
         if (votes > usual_votes)
             usual = r, usual_votes = votes;
     }
-    text_add(t, "%s is not the same on all ranks: ", name);
+    tv_message_add(t, "%s is not the same on all ranks: ", name);
     int named = 0;
     for (int r = 0; r < size; r++) {
         if (tv_hash_equal(all[r], all[usual]) || ++named > NAMED_RANKS)
             continue;
-        text_add(t, "%srank %d has ", named > 1 ? ", " : "", r);
+        tv_message_add(t, "%srank %d has ", named > 1 ? ", " : "", r);
         text_add_hash(t, all[r]);
     }
     if (named > NAMED_RANKS)
-        text_add(t, ", and %d more ranks differ", named - NAMED_RANKS);
-    text_add(t, "; rank %d%s ", usual, usual_votes > 1 ? " and those equal to it have" : " has");
+        tv_message_add(t, ", and %d more ranks differ", named - NAMED_RANKS);
+    tv_message_add(t, "; rank %d%s ", usual, usual_votes > 1 ? " and those equal to it have" : " has");
     text_add_hash(t, all[usual]);
     return TV_OK;
 }
@@ -163,9 +145,10 @@ tv_status tv_guard_compare(tv_comm *comm, const char *const *names, const tv_has
     }
     if (bad == 0)
         return TV_OK;
-    text t = {.used = 0};
+    char bytes[960] = "";
+    tv_message t = {bytes, sizeof bytes, 0};
     TV_TRY(describe_entry(comm, &t, names[first_bad], hashes[first_bad]));
     if (bad > 1)
-        text_add(&t, "; %lld more entries differ", (long long)(bad - 1));
+        tv_message_add(&t, "; %lld more entries differ", (long long)(bad - 1));
     return TV_FAIL(TV_COMM, "%s", t.bytes);
 }

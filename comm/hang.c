@@ -1,7 +1,6 @@
 #include "comm/hang.h"
 
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -9,6 +8,7 @@
 
 #include "comm/comm_impl.h"
 #include "comm/hang_rank.h"
+#include "comm/message.h"
 
 #define GRACE_MS 1500      // for the reports of the others
 #define LISTEN_MS 5000     // for the message of a lower rank, which may have begun later
@@ -37,25 +37,6 @@ static void sleep_ms(int64_t ms)
     nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
 }
 
-// A message put together piece by piece; what does not fit is cut.
-typedef struct text {
-    char bytes[3000];
-    size_t used;
-} text;
-
-static void add(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void add(text *t, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(t->bytes + t->used, sizeof t->bytes - t->used, format, args);
-    va_end(args);
-    size_t space = sizeof t->bytes - 1 - t->used;
-    if (n > 0)
-        t->used += (size_t)n < space ? (size_t)n : space;
-}
-
 // All ranks, and those that are spoken of.
 typedef struct crowd {
     tv_hang_rank *ranks;
@@ -64,45 +45,45 @@ typedef struct crowd {
 } crowd;
 
 // "rank 3" or "ranks 0-2, 5"; returns how many.
-static int add_chosen(text *t, const crowd *c)
+static int add_chosen(tv_message *t, const crowd *c)
 {
     int count = 0, first = 1;
     for (int r = 0; r < c->size; r++)
         count += c->chosen[r];
-    add(t, count == 1 ? "rank " : "ranks ");
+    tv_message_add(t, count == 1 ? "rank " : "ranks ");
     for (int r = 0; r < c->size; r++) {
         int end = r;
         while (c->chosen[r] && end + 1 < c->size && c->chosen[end + 1])
             end++;
         if (!c->chosen[r])
             continue;
-        add(t, first ? "%d" : ", %d", r);
+        tv_message_add(t, first ? "%d" : ", %d", r);
         if (end > r)
-            add(t, end > r + 1 ? "-%d" : ", %d", end);
+            tv_message_add(t, end > r + 1 ? "-%d" : ", %d", end);
         first = 0;
         r = end;
     }
     return count;
 }
 
-static void add_entry(text *t, const tv_ring_entry *e)
+static void add_entry(tv_message *t, const tv_ring_entry *e)
 {
-    add(t, "collective %lld (%s, %s, %lld bytes", (long long)e->number, tv_op_text((tv_op)e->op), tv_wire_text(e->wire),
-        (long long)e->bytes);
+    tv_message_add(t, "collective %lld (%s, %s, %lld bytes", (long long)e->number, tv_op_text((tv_op)e->op),
+                   tv_wire_text(e->wire), (long long)e->bytes);
     if (e->color >= 0)
-        add(t, ", child %lld", (long long)e->color);
-    add(t, ")");
+        tv_message_add(t, ", child %lld", (long long)e->color);
+    tv_message_add(t, ")");
 }
 
-static void add_place(text *t, const tv_hang_rank *r)
+static void add_place(tv_message *t, const tv_hang_rank *r)
 {
     if (r->step > 0)
-        add(t, "step %lld, ", (long long)r->step);
-    add(t, "%s", tv_phase_text(r->phase));
+        tv_message_add(t, "step %lld, ", (long long)r->step);
+    tv_message_add(t, "%s", tv_phase_text(r->phase));
 }
 
 // The ranks that wait where `like` waits, and takes them off the list.
-static void add_waiting(text *t, crowd *c, char *done, const tv_hang_rank *like)
+static void add_waiting(tv_message *t, crowd *c, char *done, const tv_hang_rank *like)
 {
     for (int r = 0; r < c->size; r++) {
         const tv_hang_rank *other = &c->ranks[r];
@@ -111,34 +92,35 @@ static void add_waiting(text *t, crowd *c, char *done, const tv_hang_rank *like)
         done[r] |= c->chosen[r];
     }
     int count = add_chosen(t, c);
-    add(t, count == 1 ? " waits in " : " wait in ");
+    tv_message_add(t, count == 1 ? " waits in " : " wait in ");
     add_entry(t, &like->last);
-    add(t, " of ");
+    tv_message_add(t, " of ");
     add_place(t, like);
-    add(t, " for %.1f s", like->entered);
+    tv_message_add(t, " for %.1f s", like->entered);
 }
 
 // One that does not wait, or gives no sign of life: the one to look at.
-static void add_absent(text *t, int rank, const tv_hang_rank *r, const tv_hang_rank *like)
+static void add_absent(tv_message *t, int rank, const tv_hang_rank *r, const tv_hang_rank *like)
 {
     int behind = r->last.number < like->last.number;
-    add(t, "; rank %d %s: last seen in ", rank, behind ? "did not arrive" : "is not there any more");
+    tv_message_add(t, "; rank %d %s: last seen in ", rank, behind ? "did not arrive" : "is not there any more");
     add_place(t, r);
     if (r->last.number > 0) {
-        add(t, ", %.1f s after ", r->left < 0 ? r->entered : r->left);
+        tv_message_add(t, ", %.1f s after ", r->left < 0 ? r->entered : r->left);
         add_entry(t, &r->last);
     }
     if (r->beat > SILENT_SECONDS)
-        add(t, "; no sign of life from its process for %.1f s (stopped, gone, or its host overloaded)", r->beat);
+        tv_message_add(t, "; no sign of life from its process for %.1f s (stopped, gone, or its host overloaded)",
+                       r->beat);
 }
 
 // Others that wait elsewhere, those that do not wait, and those of which nothing is known.
-static void add_others(text *t, crowd *c, char *done, const tv_hang_rank *own)
+static void add_others(tv_message *t, crowd *c, char *done, const tv_hang_rank *own)
 {
     int groups = 0, absent = 0, unknown = 0;
     for (int r = 0; r < c->size && groups < NAMED; r++)
         if (!done[r] && c->ranks[r].inside) {
-            add(t, "; ");
+            tv_message_add(t, "; ");
             add_waiting(t, c, done, &c->ranks[r]);
             groups++;
         }
@@ -146,24 +128,25 @@ static void add_others(text *t, crowd *c, char *done, const tv_hang_rank *own)
         if (!done[r] && c->ranks[r].known && !c->ranks[r].inside && ++absent <= NAMED)
             add_absent(t, r, &c->ranks[r], own);
     if (absent > NAMED)
-        add(t, "; %d more ranks did not arrive", absent - NAMED);
+        tv_message_add(t, "; %d more ranks did not arrive", absent - NAMED);
     for (int r = 0; r < c->size; r++)
         unknown += c->chosen[r] = !c->ranks[r].known;
     if (unknown == 0)
         return;
-    add(t, "; nothing is heard of ");
+    tv_message_add(t, "; nothing is heard of ");
     add_chosen(t, c);
 }
 
-static void add_start(text *t, double waited)
+static void add_start(tv_message *t, double waited)
 {
-    add(t,
+    tv_message_add(
+        t,
         "MPI has not started for %.0f s: a rank is missing, or the ranks do not find each other (TV_START_TIMEOUT sets "
         "the seconds)",
         waited);
 }
 
-static void add_collective(text *t, crowd *c, char *done, double waited)
+static void add_collective(tv_message *t, crowd *c, char *done, double waited)
 {
     const tv_hang_rank *own = &c->ranks[tv_board_rank()];
     if (own->last.op == TV_OP_START) {
@@ -174,18 +157,18 @@ static void add_collective(text *t, crowd *c, char *done, double waited)
     add_others(t, c, done, own);
 }
 
-static void add_progress(text *t, const tv_hang_rank *own, double waited)
+static void add_progress(tv_message *t, const tv_hang_rank *own, double waited)
 {
-    add(t, "nothing moves for %.1f s in ", waited);
+    tv_message_add(t, "nothing moves for %.1f s in ", waited);
     add_place(t, own);
     if (own->last.number == 0)
         return;
-    add(t, ", after ");
+    tv_message_add(t, ", after ");
     add_entry(t, &own->last);
 }
 
 // Past stdio, whose locks the thread that hangs may hold.
-static void print(text *t, int written)
+static void print(tv_message *t, int written)
 {
     char line[3600], rank[32] = "";
     if (tv_board_size() > 1)
@@ -208,7 +191,8 @@ static int speaks(const crowd *c)
 
 static void tell(const tv_hang_run *run, tv_hang_kind kind, double waited, int written)
 {
-    text t = {.used = 0};
+    char bytes[3000] = "";
+    tv_message t = {bytes, sizeof bytes, 0};
     int size = tv_board_size(), mine = 1;
     crowd c = {calloc((size_t)size, sizeof *c.ranks), calloc((size_t)size, 1), size};
     char *done = calloc((size_t)size, 1);
