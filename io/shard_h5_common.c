@@ -61,3 +61,15 @@ hid_t tv_h5_memory_type(tv_dtype dtype)
     default: return H5I_INVALID_HID;
     }
 }
+
+hid_t tv_h5_driver_access(const H5FD_class_t *class, hid_t *driver, const void *info)
+{
+    if (*driver < 0 && (*driver = H5FDregister(class)) < 0)
+        return H5I_INVALID_HID;
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    if (access >= 0 && H5Pset_driver(access, *driver, info) < 0) {
+        H5Pclose(access);
+        return H5I_INVALID_HID;
+    }
+    return access;
+}

@@ -22,6 +22,10 @@ uint32_t tv_h5_fletcher32(const void *data, size_t bytes);
 // Local. All rows of the array into its dataset, which has chunks of chunk_rows rows and the fletcher32 filter. `path` is for messages.
 tv_status tv_h5_write_chunks(hid_t dataset, const char *path, const tv_state_array *a, int64_t chunk_rows);
 
+// Local. An access property list of a file driver of our own with `info`, its access information. *driver: H5I_INVALID_HID before the first
+// call; registered once, and the library frees it when it ends. < 0 on failure.
+hid_t tv_h5_driver_access(const H5FD_class_t *class, hid_t *driver, const void *info);
+
 // A descriptor that HDF5 writes through. After the first failed write nothing more is written and HDF5 is told that all
 // is well: the library does not survive a file that it cannot close (it leaves the file open and crashes when it ends).
 // `error` is the errno.

@@ -116,14 +116,6 @@ static const H5FD_class_t source_class = {
 
 hid_t tv_h5_source_access(tv_h5_source *source)
 {
-    static hid_t driver = H5I_INVALID_HID; // registered once; the library frees it when it ends
-    if (driver < 0 && (driver = H5FDregister(&source_class)) < 0)
-        return H5I_INVALID_HID;
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    source_access info = {source};
-    if (access >= 0 && H5Pset_driver(access, driver, &info) < 0) {
-        H5Pclose(access);
-        return H5I_INVALID_HID;
-    }
-    return access;
+    static hid_t driver = H5I_INVALID_HID;
+    return tv_h5_driver_access(&source_class, &driver, &(source_access){source});
 }
