@@ -40,9 +40,8 @@ static tv_status cmd_help(tv_comm *comm, int argc, char **argv)
     printf("usage: trivote COMMAND [OPTION]...   (many ranks: mpirun -np N trivote ...)\n\ncommands:\n");
     for (int64_t i = 0; i < COMMAND_COUNT; i++)
         printf("  %-10s %s\n", commands[i].name, commands[i].help);
-    printf("\nexit codes: 0 ok, 1 failure, 2 usage or config, 70 a rank hangs, 74 the disk is full, 75 stopped on "
-           "request after "
-           "saving (docs/operations.md)\n\nconfig keys:\n");
+    printf("\nexit codes: 0 ok, 1 failure, 2 usage or config, 70 a rank hangs, 74 the disk is full, "
+           "75 stopped on request after saving (docs/operations.md)\n\nconfig keys:\n");
     tv_config_print_help(stdout);
     return TV_OK;
 }
