@@ -121,7 +121,7 @@ tv_status tv_vq_ask_oracle(tv_vq *vq, tv_unit *unit)
                 .probes = vq->bits < 6 ? 1 << vq->bits : TV_VQ_PROBES_MAX};
     if (o.queries == 0)
         return TV_OK;
-    tv_status st = take_memory(vq, &o, &vq->step_pool);
+    tv_status st = take_memory(vq, &o, &vq->ballots.pool);
     if (st == TV_OK)
         st = run(vq, unit, &o);
     free(o.best);

@@ -18,7 +18,8 @@ static void declare(tv_params *params)
                             .cols = COLS,
                             .scale_type = TV_T64,
                             .placement = TV_PLACE_TABLE,
-                            .bits = BITS};
+                            .bits = BITS,
+                            .pattern_bits = BITS};
     tv_side_spec usage = {.name = "part",
                           .part = "usage",
                           .group = "tables",
@@ -110,7 +111,8 @@ static void test_memory(void **state)
                             .cols = 64,
                             .scale_type = TV_T64,
                             .placement = TV_PLACE_TABLE,
-                            .bits = 9};
+                            .bits = 9,
+                            .pattern_bits = 9};
     tv_side_spec usage = {.name = "part",
                           .part = "more",
                           .group = "tables",
