@@ -205,7 +205,8 @@ static void test_refused(void **state)
     refuse_layout(2, 3, "parallel.table_ranks 3 is more than the 2 ranks; start more, or take at most as many, or 0");
     refuse_table((tv_tensor_spec){.rows = 9, .cols = 65, .scale_type = TV_T64});
     refuse_table((tv_tensor_spec){.rows = 9, .cols = 33, .scale_type = TV_T32});
-    refuse_table((tv_tensor_spec){.rows = 9, .cols = 3, .scale_type = TV_T64, .bits = 4});
+    refuse_table((tv_tensor_spec){.rows = 9, .cols = 3, .scale_type = TV_T64, .bits = 4, .pattern_bits = 4});
+    refuse_table((tv_tensor_spec){.rows = 9, .cols = 5, .scale_type = TV_T64, .bits = 4, .pattern_bits = 3});
 }
 
 int main(void)
