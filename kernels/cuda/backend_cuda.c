@@ -73,6 +73,13 @@ const tv_backend *tv_backend_cuda(void)
         .decode_many = decode_many_cuda,
         .ballot_many = ballot_many_cuda,
         .ballot_e_many = ballot_e_many_cuda,
+        .memgram = {.hash = memgram_hash_cuda,
+                    .place = memgram_place_cuda,
+                    .strength = memgram_strength_cuda,
+                    .mix = memgram_mix_cuda,
+                    .back = memgram_back_cuda,
+                    .raise = memgram_raise_cuda,
+                    .decay = memgram_decay_cuda},
     };
     return &table;
 }
