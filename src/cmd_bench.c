@@ -35,11 +35,12 @@ static const struct {
     {"exchange", NULL, tv_bench_exchange, NULL},
     {"moe", NULL, tv_bench_moe, NULL},
     {"codebook", tv_bench_codebook, NULL, NULL},
+    {"memgram", tv_bench_memgram, NULL, NULL},
     {"step", NULL, NULL, tv_bench_step},
     {"memory", NULL, NULL, tv_bench_memory},
 };
 #define BENCH_COUNT ((int64_t)(sizeof benches / sizeof *benches))
-#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, moe, codebook, step, memory"
+#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, moe, codebook, memgram, step, memory"
 
 // What the command line says.
 typedef struct request {
