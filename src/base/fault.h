@@ -25,7 +25,8 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
     X(STEP_START, "step.start", TV_FAULT_ERRNO, "before a step's first unit")                                          \
     X(STEP_GRADIENT, "step.gradient", TV_FAULT_NAN, "the loss of a unit, before it is looked at")                      \
     X(STEP_GUARD, "step.guard", 0, "before the step's guard")                                                          \
-    X(STEP_BALLOT, "step.ballot", 0, "between the exchange of votes and the ballot")
+    X(STEP_BALLOT, "step.ballot", 0, "between the exchange of votes and the ballot")                                   \
+    X(MEMGRAM_ROWS, "memgram.rows", TV_FAULT_ERRNO, "before a unit asks other ranks for the rows of its n-grams")
 
 typedef enum tv_fault_point {
 #define TV_FAULT_ENUM(id, name, actions, place) TV_FAULT_##id##_POINT,

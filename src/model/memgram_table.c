@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "comm/comm.h"
 #include "model/linear.h"
 
@@ -35,12 +36,12 @@ tv_status tv_memgram_table_plan(tv_memgram_table *m, tv_plan *plan)
     tv_arena *keep = tv_plan_keep(plan), *scratch = &plan->scratch;
     int64_t entries = plan->tokens * m->slots;
     m->pool.backend = m->ballots.pool.backend = plan->params->backend;
-    m->row = tv_arena_take(keep, entries, INT);
     m->order = tv_arena_take(keep, entries, INT);
     m->distinct = tv_arena_take(keep, entries, INT);
     m->slot = tv_arena_take(keep, entries, INT);
     m->start = tv_arena_take(keep, entries + 1, INT);
     m->answers = tv_arena_take(keep, entries * tv_vq_answer_bytes(TV_MEMGRAM_COLS), 1);
+    m->row = tv_arena_take(scratch, entries, INT);
     m->score = tv_arena_take(scratch, entries, INT);
     m->found = tv_arena_take(scratch, 1, INT);
     if (plan->training) {
@@ -93,6 +94,7 @@ static tv_status ask_owners(tv_memgram_table *m, tv_unit *unit, const char *laye
     TV_TRY(unit->backend->copy(m->host_rows, m->distinct, (size_t)m->count * INT, TV_COPY_TO_HOST, unit->stream));
     int64_t away = tv_table_link_address(link, &unit->params->items[m->table].spec, m->host_rows, m->count);
     m->report.sent_rows += unit->training ? away : 0;
+    TV_TRY(tv_fault_status(TV_FAULT_MEMGRAM_ROWS_POINT, TV_BACKEND));
     TV_TRY(tv_table_link_counts(link, unit, layer));
     tv_vq_answer_args answer = {.count = tv_table_link_total(link, link->received)};
     tv_arena_init(&arena, "the rows of n-grams");

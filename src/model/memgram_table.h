@@ -32,16 +32,16 @@ typedef struct tv_memgram_table {
     int slots, bits, orders[TV_MEMGRAM_SLOTS_MAX];
     int64_t table, strength; // tensor, side state
     // of the unit, from forward to backward; entries = tokens slots
-    int32_t *row, *order, *distinct, *slot; // [entries]
-    int32_t *start;                         // [entries + 1]
-    uint8_t *answers;                       // [entries, tv_vq_answer_bytes]
-    int64_t count;                          // distinct rows
+    int32_t *order, *distinct, *slot; // [entries]
+    int32_t *start;                   // [entries + 1]
+    uint8_t *answers;                 // [entries, tv_vq_answer_bytes]
+    int64_t count;                    // distinct rows
     // scratch
-    int32_t *score, *sumsq; // [entries], [cols]
-    float *row_grad;        // [entries, cols]
-    int8_t *gt;             // [cols, entries]
-    uint8_t *votes;         // [entries, tv_vq_vote_bytes]
-    int32_t *found;         // [1] number of distinct rows
+    int32_t *row, *score, *sumsq; // [entries], [entries], [cols]
+    float *row_grad;              // [entries, cols]
+    int8_t *gt;                   // [cols, entries]
+    uint8_t *votes;               // [entries, tv_vq_vote_bytes]
+    int32_t *found;               // [1] number of distinct rows
     // of the step
     tv_table_votes ballots;
     int64_t *counts; // [TV_MEMGRAM_COUNTS]

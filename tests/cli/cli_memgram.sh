@@ -58,6 +58,11 @@ expect 0 trivote audit --config configs/memgram-quickstart.yaml --ranks 2
 says 'memgram'
 says 'float tensors: 0'
 
+# A rank that fails between the exchanges ends all of them; none waits for ever.
+got=0
+out=$(TV_FAULT=memgram.rows:rank=1:hit=3:errno=EIO ranks 3 train --config $config --run "$work/broken" 2>&1) || got=$?
+[ "$got" -ne 0 ] || fail "a run whose rank 1 failed ends well"
+
 # Refused, each in one sentence that says what fits.
 refuse() {
     expect 2 trivote train --config $config --run "$work/bad" --set "$1"
