@@ -35,6 +35,9 @@ tv_status tv_bench_memory(tv_comm *comm, const tv_backend *backend, const tv_con
 // backend is open.
 tv_status tv_bench_codebook(const tv_backend *backend, const tv_config *config, FILE *out);
 
+// A table of n-grams: what a unit looks up, its votes and their ballot; a table to `out`. The backend is open.
+tv_status tv_bench_memgram(const tv_backend *backend, FILE *out);
+
 // Collective. The mixture of experts: ops and layers with one rank, the exchange of rows with several; a table to `out`, from rank 0. The
 // backend is open.
 tv_status tv_bench_moe(tv_comm *comm, const tv_backend *backend, FILE *out);

@@ -18,6 +18,9 @@
 #define LIST(s, k, count_, initial_, help_)                                                                            \
     PLACED(s, k, TV_CONFIG_LIST), .count_offset = offsetof(tv_config, s.count_), .initial = initial_, .min = 1,        \
                                   .max = TV_CONFIG_TEXT_MAX, .help = help_
+#define INTS(s, k, count_, initial_, min_, max_, help_)                                                                \
+    PLACED(s, k, TV_CONFIG_INTS), .count_offset = offsetof(tv_config, s.count_), .initial = initial_, .min = min_,     \
+                                  .max = max_, .help = help_
 #define BITS .bits = 1 // the key defines the run's bits
 
 // In the order of the enums they name.
@@ -37,6 +40,7 @@ const tv_config_section tv_config_sections[] = {
     {"moe", "Mixture of experts in place of each block's ffn."},
     {"codebook", "Ternary table of motifs behind the sequencer."},
     {"composite", "Second table behind the blocks, for motifs in their context."},
+    {"memgram", "Ternary tables that the last bytes, and the last motifs, are looked up in."},
     {"loss", "Losses beside the next byte's."},
     {"parallel", "Which ranks hold what."},
     {"data", "The text that is learnt, as raw bytes."},
@@ -90,13 +94,17 @@ const tv_config_field tv_config_fields[] = {
 
     {INT(composite, rows, "0", 0, 1e9, "rows of the table; 0: none; the rest is codebook's"), BITS},
 
+    {INT(memgram, rows, "0", 0, 1e9, "rows of each table; 0: none, and nothing below counts"), BITS},
+    {INTS(memgram, orders, order_count, "2, 3, 4, 5", 2, 8, "lengths n of the n-grams, ascending"), BITS},
+    {INT(memgram, decay_every, "1000", 1, 1e9, "steps after which the strength of every row is halved"), BITS},
+
     {FLOAT(loss, commitment_weight, "0.002", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
     {ENUM(loss, commitment_groups, "all", loss_groups, "what it moves: all, or the query's own layers"), BITS},
 
     {INT(parallel, expert_ranks, "0", 0, 4096,
          "ranks over which the experts are split; 0: the most that divide ranks and experts")},
     {INT(parallel, table_ranks, "0", 0, 4096,
-         "ranks over which codebooks are split, the first ones; 0: all, or as many as there are buckets")},
+         "ranks over which tables are split, the first ones; 0: all, or as many as there are buckets")},
 
     {LIST(data, train, train_count, "bible.txt", "files to learn, relative to the working directory")},
     {TEXT(data, valid, "", 0, "file to validate on; \"\": the last valid_bytes of train")},
