@@ -22,6 +22,7 @@ typedef struct corpus_file {
     int64_t train_bytes;              // the front part
     int64_t held_bytes;               // the rest
     int64_t first_window, first_held; // number of the file's first start among all starts
+    int64_t position;                 // of its first byte among those of all files
 } corpus_file;
 
 struct tv_corpus {
@@ -83,10 +84,13 @@ static tv_status split(tv_corpus *corpus, int64_t hold_out_bytes)
         file->train_bytes = file->about.st_size - file->held_bytes;
         held -= file->held_bytes;
     }
+    int64_t position = 0;
     for (int64_t i = 0; i < corpus->count; i++) {
         corpus_file *file = &corpus->files[i];
         file->first_window = corpus->windows;
         file->first_held = corpus->held_starts;
+        file->position = position;
+        position += file->about.st_size;
         corpus->windows += starts_of(file->train_bytes, corpus->window_bytes);
         corpus->held_starts += starts_of(file->held_bytes, corpus->window_bytes);
     }
@@ -240,7 +244,12 @@ static const corpus_file *find_file(const tv_corpus *corpus, int64_t start, int 
     return &corpus->files[low];
 }
 
-tv_status tv_corpus_window(const tv_corpus *corpus, int64_t index, const uint8_t **bytes)
+static tv_corpus_span span_of(const corpus_file *file, int64_t start, int64_t end)
+{
+    return (tv_corpus_span){.bytes = file->bytes + start, .position = file->position + start, .left = end - start};
+}
+
+tv_status tv_corpus_window_span(const tv_corpus *corpus, int64_t index, tv_corpus_span *span)
 {
     if (index < 0 || index >= corpus->windows)
         return TV_FAIL(TV_INTERNAL, "window %lld of a corpus with %lld", (long long)index, (long long)corpus->windows);
@@ -248,7 +257,15 @@ tv_status tv_corpus_window(const tv_corpus *corpus, int64_t index, const uint8_t
     if (tv_fault_errno(TV_FAULT_CORPUS_READ_POINT))
         return TV_FAIL(TV_CORPUS, "cannot read the corpus file %s: %s", file->path, strerror(errno));
     TV_TRY(check_size(file));
-    *bytes = file->bytes + (index - file->first_window);
+    *span = span_of(file, index - file->first_window, file->train_bytes);
+    return TV_OK;
+}
+
+tv_status tv_corpus_window(const tv_corpus *corpus, int64_t index, const uint8_t **bytes)
+{
+    tv_corpus_span span;
+    TV_TRY(tv_corpus_window_span(corpus, index, &span));
+    *bytes = span.bytes;
     return TV_OK;
 }
 
@@ -260,7 +277,7 @@ int64_t tv_corpus_held_windows(const tv_corpus *corpus, int64_t wanted)
     return wanted < apart ? wanted : apart;
 }
 
-tv_status tv_corpus_held_window(const tv_corpus *corpus, int64_t index, int64_t windows, const uint8_t **bytes)
+tv_status tv_corpus_held_span(const tv_corpus *corpus, int64_t index, int64_t windows, tv_corpus_span *span)
 {
     if (index < 0 || index >= windows || corpus->held_starts == 0)
         return TV_FAIL(TV_INTERNAL, "held-out window %lld of %lld in a text with %lld starts", (long long)index,
@@ -269,7 +286,15 @@ tv_status tv_corpus_held_window(const tv_corpus *corpus, int64_t index, int64_t 
     int64_t start = (int64_t)((__int128)index * (corpus->held_starts - 1) / gaps);
     const corpus_file *file = find_file(corpus, start, 1);
     TV_TRY(check_size(file));
-    *bytes = file->bytes + file->train_bytes + (start - file->first_held);
+    *span = span_of(file, file->train_bytes + start - file->first_held, file->about.st_size);
+    return TV_OK;
+}
+
+tv_status tv_corpus_held_window(const tv_corpus *corpus, int64_t index, int64_t windows, const uint8_t **bytes)
+{
+    tv_corpus_span span;
+    TV_TRY(tv_corpus_held_span(corpus, index, windows, &span));
+    *bytes = span.bytes;
     return TV_OK;
 }
 

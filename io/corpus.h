@@ -25,6 +25,13 @@ int64_t tv_corpus_windows(const tv_corpus *corpus);
 // Local. The window_bytes bytes of the start with number `index` in [0, tv_corpus_windows). TV_CORPUS when the file has
 // changed its size.
 tv_status tv_corpus_window(const tv_corpus *corpus, int64_t index, const uint8_t **bytes);
+// The same with what lies around it.
+typedef struct tv_corpus_span {
+    const uint8_t *bytes; // the window
+    int64_t position;     // of its first byte in all files, one behind the other, held-out bytes included
+    int64_t left;         // bytes from there to the end of the file's part: training or held-out
+} tv_corpus_span;
+tv_status tv_corpus_window_span(const tv_corpus *corpus, int64_t index, tv_corpus_span *span);
 // Local. Checks every file's size and modification time against those at open (call once a step). A file that changed
 // or vanished is named (TV_CORPUS); a truncated mapping is never touched after that, so there is no SIGBUS on the usual
 // path.
@@ -35,6 +42,7 @@ tv_status tv_corpus_check(const tv_corpus *corpus);
 // - 1.
 int64_t tv_corpus_held_windows(const tv_corpus *corpus, int64_t wanted);
 tv_status tv_corpus_held_window(const tv_corpus *corpus, int64_t index, int64_t windows, const uint8_t **bytes);
+tv_status tv_corpus_held_span(const tv_corpus *corpus, int64_t index, int64_t windows, tv_corpus_span *span);
 // Local. Total training bytes, held-out bytes; identity: XXH3-128 over each file's size and bytes (of a file
 // above 256 MiB 256 evenly spaced MiB, the first and last among them).
 int64_t tv_corpus_train_bytes(const tv_corpus *corpus);

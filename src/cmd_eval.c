@@ -27,17 +27,36 @@ static tv_status check_recall(const tv_loaded *loaded)
     return TV_OK;
 }
 
-static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, int64_t windows, int recall)
+// What is evaluated.
+typedef struct request {
+    const char *data, *features[TV_MODALITIES]; // NULL: none
+    int64_t windows;
+    int recall;
+} request;
+
+static tv_status open_features(const request *r, const tv_loaded *loaded, const tv_corpus *corpus, tv_modalities *out)
+{
+    tv_modalities_args args = {
+        .config = &loaded->config, .backend = loaded->backend, .text_bytes = tv_corpus_held_bytes(corpus)};
+    memcpy(args.paths, r->features, sizeof args.paths);
+    return tv_modalities_open(out, &args);
+}
+
+static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const request *r)
 {
     const tv_config *config = &loaded->config;
+    const int recall = r->recall;
+    tv_modalities modalities = {0};
     tv_batch batch = {0};
     tv_corpus *corpus = NULL;
     tv_eval_report report;
     tv_status st = tv_batch_open(&batch, loaded->backend, config->train.unit_windows, config->model.context);
     if (st == TV_OK)
-        st = tv_corpus_open(&data, 1, TV_CORPUS_HOLD_ALL, config->model.context + 1, &corpus);
+        st = tv_corpus_open(&r->data, 1, TV_CORPUS_HOLD_ALL, config->model.context + 1, &corpus);
     if (st == TV_CORPUS)
         tv_status_context(st, "--data");
+    if (st == TV_OK)
+        st = open_features(r, loaded, corpus, &modalities);
     TV_TRY_GOTO(st, done, tv_comm_agree(comm, st));
     tv_eval_args args = {
         .places = &loaded->places,
@@ -45,7 +64,8 @@ static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, in
         .model = &loaded->model,
         .batch = &batch,
         .corpus = corpus,
-        .windows = windows,
+        .modalities = &modalities,
+        .windows = r->windows,
         .oracle = recall,
     };
     TV_TRY_GOTO(st, done, tv_eval_run(&args, &report));
@@ -55,6 +75,7 @@ static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const char *data, in
     if (recall && tv_comm_rank(comm) == 0)
         print_recall(&loaded->model);
 done:
+    tv_modalities_close(&modalities);
     tv_corpus_close(corpus);
     tv_batch_close(&batch, loaded->backend);
     return st;
@@ -62,26 +83,29 @@ done:
 
 tv_status tv_cmd_eval(tv_comm *comm, int argc, char **argv)
 {
-    const char *dir = NULL, *data = NULL, *without = NULL;
-    int64_t windows = 256;
-    int recall = 0;
+    const char *dir = NULL, *without = NULL;
+    request r = {.windows = 256};
     const tv_arg args[] = {
-        {"--checkpoint", TV_ARG_TEXT, &dir, "DIR", 1},        {"--data", TV_ARG_TEXT, &data, "FILE", 1},
-        {"--windows", TV_ARG_INT, &windows, "N", 0},          {"--without", TV_ARG_TEXT, &without, "PART,...", 0},
-        {"--codebook-recall", TV_ARG_FLAG, &recall, NULL, 0},
+        {"--checkpoint", TV_ARG_TEXT, &dir, "DIR", 1},
+        {"--data", TV_ARG_TEXT, &r.data, "FILE", 1},
+        {"--image-features", TV_ARG_TEXT, &r.features[TV_IMAGE], "FILE", 0},
+        {"--audio-features", TV_ARG_TEXT, &r.features[TV_AUDIO], "FILE", 0},
+        {"--windows", TV_ARG_INT, &r.windows, "N", 0},
+        {"--without", TV_ARG_TEXT, &without, "PART,...", 0},
+        {"--codebook-recall", TV_ARG_FLAG, &r.recall, NULL, 0},
     };
     const tv_arg_table table = {"eval", args, sizeof args / sizeof *args, NULL};
     tv_loaded loaded = {0};
     TV_TRY(tv_args_parse(&table, argc, argv));
-    if (windows < 1)
-        return TV_FAIL(TV_USAGE, "--windows takes a number from 1, not %lld", (long long)windows);
+    if (r.windows < 1)
+        return TV_FAIL(TV_USAGE, "--windows takes a number from 1, not %lld", (long long)r.windows);
     tv_status st = tv_command_load(dir, comm, 0, &loaded);
-    if (st == TV_OK && recall)
+    if (st == TV_OK && r.recall)
         st = check_recall(&loaded);
     if (st == TV_OK && without)
         st = tv_comm_agree(comm, tv_model_mute(&loaded.model, without));
     if (st == TV_OK)
-        st = evaluate(comm, &loaded, data, windows, recall);
+        st = evaluate(comm, &loaded, &r);
     tv_command_unload(&loaded);
     return st;
 }

@@ -102,6 +102,7 @@ const tv_backend *tv_backend_cuda(void)
                     .back = memgram_back_cuda,
                     .raise = memgram_raise_cuda,
                     .decay = memgram_decay_cuda},
+        .modality = {.add = modality_add_cuda, .back = modality_back_cuda},
     };
     return &table;
 }

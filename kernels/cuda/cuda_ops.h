@@ -88,6 +88,8 @@ tv_status memgram_mix_cuda(const tv_memgram_mix_args *a, void *stream);
 tv_status memgram_back_cuda(const tv_memgram_back_args *a, void *stream);
 tv_status memgram_raise_cuda(const tv_memgram_raise_args *a, void *stream);
 tv_status memgram_decay_cuda(const tv_memgram_decay_args *a, void *stream);
+tv_status modality_add_cuda(const tv_modality_add_args *a, void *stream);
+tv_status modality_back_cuda(const tv_modality_back_args *a, void *stream);
 tv_status moe_open_cuda(void); // before the experts' products
 tv_status ballot_e_many_cuda(const tv_ballot_e_args *list, int64_t count, void *stream);
 

@@ -97,6 +97,9 @@ tv_status memgram_back_ref(const tv_memgram_back_args *a, void *stream);
 tv_status memgram_raise_ref(const tv_memgram_raise_args *a, void *stream);
 tv_status memgram_decay_ref(const tv_memgram_decay_args *a, void *stream);
 
+tv_status modality_add_ref(const tv_modality_add_args *a, void *stream);
+tv_status modality_back_ref(const tv_modality_back_args *a, void *stream);
+
 // The n-gram ops of ref, with a backend's own versions of two of them.
 #define TV_MEMGRAM_OPS_WITH(mix_, back_)                                                                               \
     {                                                                                                                  \

@@ -60,6 +60,8 @@ static int acts_on_bits(const tv_config *config, const tv_config_field *field)
         return field->bits && config->moe.experts > 0;
     if (strcmp(section, "memgram") == 0)
         return field->bits && config->memgram.rows > 0;
+    if (strcmp(section, "modality") == 0)
+        return field->bits && (config->modality.image_width > 0 || config->modality.audio_width > 0);
     return field->bits && (config->codebook.rows > 0 || !of_codebook);
 }
 

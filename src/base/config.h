@@ -63,6 +63,13 @@ typedef struct tv_config_memgram {
     int64_t decay_every; // steps
 } tv_config_memgram;
 
+// Features of images and sounds, by modality (tv_modality in model/part.h).
+#define TV_CONFIG_MODALITIES 2
+typedef struct tv_config_modality {
+    int64_t image_width, audio_width;   // values F of a feature; 0: none
+    int64_t image_frames, audio_frames; // features of an item
+} tv_config_modality;
+
 typedef enum tv_loss_groups { TV_LOSS_ALL, TV_LOSS_PART } tv_loss_groups;
 
 typedef struct tv_config_loss {
@@ -80,6 +87,7 @@ typedef struct tv_config_data {
     int64_t train_count;
     char *valid; // "" = the last valid_bytes of train
     int64_t valid_bytes;
+    char *image_features, *audio_features; // files; "": none
 } tv_config_data;
 
 typedef struct tv_config_train {
@@ -140,6 +148,7 @@ typedef struct tv_config {
     tv_config_codebook codebook;
     tv_config_composite composite;
     tv_config_memgram memgram;
+    tv_config_modality modality;
     tv_config_loss loss;
     tv_config_parallel parallel;
     tv_config_data data;
@@ -163,7 +172,7 @@ tv_status tv_config_read_text(tv_config *config, const char *name, const char *t
 // One "section.key=value" (value in YAML's own syntax; lists as [a, b]). Errors name the option and the nearest key.
 tv_status tv_config_set(tv_config *config, const char *assignment);
 // Rules between keys: width divisible by heads, head width even, unit tokens <= 131072, U q <= 32767, quorum <= U q,
-// reduced lengths, top_k <= experts, expert_ranks divides experts, tables of at least 2 rows, ascending memgram.orders, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
+// reduced lengths, top_k <= experts, expert_ranks divides experts, tables of at least 2 rows, ascending memgram.orders, features that leave room for text and have a file, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
 // Messages show the arithmetic.
 tv_status tv_config_check(const tv_config *config);
 // Inner width of an expert: moe.width, or model.ffn when that is 0.
@@ -179,7 +188,7 @@ tv_status tv_config_writers(const tv_config *config, int64_t *writers);
 // Resolved YAML, malloc'd, in schema order; reading it back gives the same config, to the last bit of a float.
 tv_status tv_config_text(const tv_config *config, char **text);
 // XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, moe (only with
-// experts, and without dense_dispatch_max_tokens), codebook, composite and loss (only with a codebook), memgram (only with rows), data.valid_bytes (0 when data.valid names a file, since nothing is held
+// experts, and without dense_dispatch_max_tokens), codebook, composite and loss (only with a codebook), memgram (only with rows), modality (only with a width), data.valid_bytes (0 when data.valid names a file, since nothing is held
 // out then), train (without stop_at, eval_*), vote (without exchange and bucket_bytes), update.
 // Paths, run, checkpoint, guard, comm, parallel may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);

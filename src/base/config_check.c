@@ -94,6 +94,39 @@ static tv_status check_memgram(const tv_config *c)
     return TV_OK;
 }
 
+static tv_status check_features(const char *kind, int64_t width, const char *file)
+{
+    int named = file && file[0];
+    if (width > 0 && !named)
+        return TV_FAIL(TV_CONFIG,
+                       "modality.%s_width is %" PRId64
+                       ", but data.%s_features names no file; set it, or take a width of 0",
+                       kind, width, kind);
+    if (width == 0 && named)
+        return TV_FAIL(TV_CONFIG,
+                       "data.%s_features names a file, but modality.%s_width is 0, which leaves it out; give the width "
+                       "F of its features",
+                       kind, kind);
+    return TV_OK;
+}
+
+static tv_status check_modality(const tv_config *c)
+{
+    const tv_config_modality *m = &c->modality;
+    int64_t before = (m->image_width > 0 ? 1 + m->image_frames : 0) + (m->audio_width > 0 ? 1 + m->audio_frames : 0);
+    TV_TRY(check_features("image", m->image_width, c->data.image_features));
+    TV_TRY(check_features("audio", m->audio_width, c->data.audio_features));
+    TV_TRY(check_reduced_length(&c->model, m->image_width, "modality.image_width", "width"));
+    TV_TRY(check_reduced_length(&c->model, m->audio_width, "modality.audio_width", "width"));
+    if (before >= c->model.context)
+        return TV_FAIL(TV_CONFIG,
+                       "features and their marks take %" PRId64 " of model.context %" PRId64
+                       " and leave no text; take fewer modality.image_frames or modality.audio_frames, or a longer "
+                       "context",
+                       before, c->model.context);
+    return TV_OK;
+}
+
 tv_status tv_config_expert_ranks(const tv_config *config, int ranks, int *expert_ranks)
 {
     int64_t a = config->moe.experts, b = ranks, given = config->parallel.expert_ranks;
@@ -199,6 +232,7 @@ tv_status tv_config_check(const tv_config *config)
     TV_TRY(check_moe(config));
     TV_TRY(check_codebook(config));
     TV_TRY(check_memgram(config));
+    TV_TRY(check_modality(config));
     TV_TRY(check_batch(config));
     TV_TRY(check_update(&config->update));
     int64_t writers;

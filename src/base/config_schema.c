@@ -41,6 +41,7 @@ const tv_config_section tv_config_sections[] = {
     {"codebook", "Ternary table of motifs behind the sequencer."},
     {"composite", "Second table behind the blocks, for motifs in their context."},
     {"memgram", "Ternary tables that the last bytes, and the last motifs, are looked up in."},
+    {"modality", "Features of images and sounds in front of the text."},
     {"loss", "Losses beside the next byte's."},
     {"parallel", "Which ranks hold what."},
     {"data", "The text that is learnt, as raw bytes."},
@@ -98,6 +99,11 @@ const tv_config_field tv_config_fields[] = {
     {INTS(memgram, orders, order_count, "2, 3, 4, 5", 2, 8, "lengths n of the n-grams, ascending"), BITS},
     {INT(memgram, decay_every, "1000", 1, 1e9, "steps after which the strength of every row is halved"), BITS},
 
+    {INT(modality, image_width, "0", 0, 65536, "values F of an image's feature; 0: no images"), BITS},
+    {INT(modality, image_frames, "1", 1, 65536, "features of an image"), BITS},
+    {INT(modality, audio_width, "0", 0, 65536, "values F of a sound's feature; 0: no sounds"), BITS},
+    {INT(modality, audio_frames, "1", 1, 65536, "features of a sound"), BITS},
+
     {FLOAT(loss, commitment_weight, "0.002", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
     {ENUM(loss, commitment_groups, "all", loss_groups, "what it moves: all, or the query's own layers"), BITS},
 
@@ -110,6 +116,8 @@ const tv_config_field tv_config_fields[] = {
     {TEXT(data, valid, "", 0, "file to validate on; \"\": the last valid_bytes of train")},
     {INT(data, valid_bytes, "200000", 0, 1e12, "bytes held out at the end of train; unused when valid names a file"),
      BITS},
+    {TEXT(data, image_features, "", 0, "HDF5 file of the images' features, tied to bytes of train and valid")},
+    {TEXT(data, audio_features, "", 0, "the same of sounds")},
 
     {INT(train, steps, "400", 1, 1e9, "steps of the run; the schedule spans them"), BITS},
     {INT(train, units, "2", 1, 32767, "units U of a step; the number of ranks must divide it"), BITS},

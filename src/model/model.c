@@ -10,6 +10,7 @@
 #include "model/ffn.h"
 #include "model/head.h"
 #include "model/memgram.h"
+#include "model/modality.h"
 #include "model/moe.h"
 #include "model/sequencer.h"
 #include "model/slab.h"
@@ -17,7 +18,7 @@
 static tv_status build_parts(tv_model *model)
 {
     const tv_config_model *config = &model->config.model;
-    int64_t capacity = 6 + 2 * config->blocks;
+    int64_t capacity = 6 + TV_MODALITIES + 2 * config->blocks;
     model->parts = calloc((size_t)capacity, sizeof *model->parts);
     if (model->parts == NULL) {
         return TV_FAIL(TV_MEMORY, "no memory for a list of %" PRId64 " parts", capacity);
@@ -25,6 +26,12 @@ static tv_status build_parts(tv_model *model)
     // The count moves with each part, so that tv_model_free finds those made before a failure.
     TV_TRY(tv_embed_create(&model->parts[0]));
     model->part_count = 1;
+    for (int i = 0; i < TV_MODALITIES; i++) {
+        if (tv_modality_width(&model->config, (tv_modality)i) > 0) {
+            TV_TRY(tv_modality_create((tv_modality)i, &model->parts[model->part_count]));
+            model->part_count++;
+        }
+    }
     if (config->sequencer) {
         TV_TRY(tv_sequencer_create(&model->parts[model->part_count]));
         model->part_count++;

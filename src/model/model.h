@@ -1,4 +1,4 @@
-// The configured parts strung together: embed, sequencer, codebook, memgram, L x (attention, ffn), head with loss.
+// The configured parts strung together: embed, image, audio, sequencer, codebook, memgram, L x (attention, ffn), head with loss.
 #ifndef TV_MODEL_MODEL_H
 #define TV_MODEL_MODEL_H
 
@@ -6,7 +6,7 @@
 #include "model/params.h"
 #include "model/part.h"
 
-#define TV_VOCAB 264 // 256 bytes + BOS 256, PAD 257, IMAGE 258, AUDIO 259, four spare
+#define TV_VOCAB 264 // 256 bytes, BOS, PAD, IMAGE, AUDIO (model/part.h), four spare
 
 typedef struct tv_model {
     tv_config config; // copied values; strings stay the caller's

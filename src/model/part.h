@@ -25,6 +25,17 @@ typedef struct tv_step_rule {
     int exponent_threshold;
 } tv_step_rule;
 
+// Ids above the bytes.
+enum { TV_ID_BOS = 256, TV_ID_PAD = 257, TV_ID_IMAGE = 258, TV_ID_AUDIO = 259 };
+
+typedef enum tv_modality { TV_IMAGE, TV_AUDIO, TV_MODALITIES } tv_modality;
+// Features of images or sounds that stand in a unit's windows. Zeros: none.
+typedef struct tv_unit_features {
+    int64_t count;
+    const float *rows; // [count, F] backend memory
+    const int32_t *at; // [count] tokens of the unit, ascending; backend memory
+} tv_unit_features;
+
 // What every part needs to plan and run.
 typedef struct tv_unit {
     const tv_backend *backend;
@@ -34,7 +45,8 @@ typedef struct tv_unit {
     int64_t tokens, context; // M (a multiple of context), window length
     const int32_t *ids;      // [M] backend memory
     const int32_t *targets;  // [M] backend memory; NULL when only logits are wanted
-    int training;            // 1: keep what backward needs
+    tv_unit_features features[TV_MODALITIES];
+    int training; // 1: keep what backward needs
     // votes
     float tau;
     int levels;

@@ -9,7 +9,7 @@
 
 static tv_unit describe_batch(const tv_eval_args *args, int64_t tokens)
 {
-    return (tv_unit){
+    tv_unit unit = {
         .backend = args->backend,
         .params = &args->model->params,
         .tokens = tokens,
@@ -21,6 +21,9 @@ static tv_unit describe_batch(const tv_eval_args *args, int64_t tokens)
         .comm = args->places->comm,
         .experts = args->places->experts,
     };
+    if (tokens > 0)
+        tv_modalities_describe(args->modalities, &unit);
+    return unit;
 }
 
 // Windows [first, first + count) of the text to the backend.
@@ -28,11 +31,15 @@ static tv_status load_batch(const tv_eval_args *args, int64_t first, int64_t cou
 {
     tv_batch *batch = args->batch;
     int64_t context = args->model->config.model.context;
+    tv_modalities_begin(args->modalities);
     for (int64_t w = 0; w < count; w++) {
-        const uint8_t *bytes;
-        TV_TRY(tv_corpus_held_window(args->corpus, first + w, windows, &bytes));
-        tv_window_tokens(bytes, context, batch->host_ids + w * context, batch->host_targets + w * context);
+        tv_corpus_span span;
+        const tv_window_place place = {
+            .window = w, .origin = args->origin, .ids = batch->host_ids, .targets = batch->host_targets};
+        TV_TRY(tv_corpus_held_span(args->corpus, first + w, windows, &span));
+        TV_TRY(tv_modalities_window(args->modalities, &span, &place));
     }
+    TV_TRY(tv_modalities_upload(args->modalities));
     size_t size = (size_t)(count * context) * sizeof(int32_t);
     TV_TRY(args->backend->copy(batch->ids, batch->host_ids, size, TV_COPY_TO_DEVICE, NULL));
     TV_TRY(args->backend->copy(batch->targets, batch->host_targets, size, TV_COPY_TO_DEVICE, NULL));
@@ -65,7 +72,7 @@ static tv_status ask_to_leave(const tv_eval_args *args, int *leave)
 }
 
 // Every rank runs as many batches as the first, and a rank that cannot read its text goes on with empty ones.
-static tv_status run_share(const tv_eval_args *args, int64_t windows, float *loss, int *leave)
+static tv_status run_share(const tv_eval_args *args, int64_t windows, float *loss, int64_t *predicted, int *leave)
 {
     int rank = tv_comm_rank(args->places->comm), ranks = tv_comm_size(args->places->comm);
     int64_t batch = args->batch->windows;
@@ -79,6 +86,8 @@ static tv_status run_share(const tv_eval_args *args, int64_t windows, float *los
             count = 0;
         if (mine == TV_OK && count > 0)
             mine = load_batch(args, first, count, windows);
+        if (mine == TV_OK && count > 0)
+            *predicted += args->modalities->predicted;
         tv_watch_moves();
         TV_TRY(run_batch(args, mine == TV_OK ? count : 0, loss + (count > 0 ? first : 0)));
     }
@@ -93,7 +102,8 @@ tv_status tv_eval_run(const tv_eval_args *args, tv_eval_report *report)
         return TV_FAIL(TV_CORPUS, "there is no held-out text to evaluate; set data.valid or data.valid_bytes");
     int leave = 0;
     float *loss = calloc((size_t)windows, sizeof(float));
-    tv_status st = run_share(args, windows, loss, &leave);
+    int64_t predicted = 0;
+    tv_status st = run_share(args, windows, loss, &predicted, &leave);
     TV_TRY_GOTO(st, done, tv_comm_agree(comm, st));
     if (leave) {
         st = TV_FAIL(TV_STOPPED, "the evaluation was left on request");
@@ -101,11 +111,12 @@ tv_status tv_eval_run(const tv_eval_args *args, tv_eval_report *report)
     }
     // Each window's bits are non-zero on one rank only, so the integer sum is a gather.
     TV_TRY_GOTO(st, done, tv_comm_sum_u32(comm, (uint32_t *)loss, windows, TV_WIRE_METRICS));
+    TV_TRY_GOTO(st, done, tv_comm_sum_i64(comm, &predicted, 1, TV_WIRE_METRICS));
     double sum = 0;
     for (int64_t w = 0; w < windows; w++)
         sum += (double)loss[w];
     report->windows = windows;
-    report->bytes = windows * args->model->config.model.context;
+    report->bytes = predicted;
     report->loss = sum / (double)report->bytes;
     report->bpb = report->loss / TV_LN_2;
     if (!isfinite(sum))

@@ -18,6 +18,8 @@ typedef struct tv_eval_args {
     tv_model *model;
     tv_batch *batch;
     const tv_corpus *corpus;           // its held-out text is evaluated
+    tv_modalities *modalities;         // opened for the batch's windows, with or without files
+    int64_t origin;                    // what their positions count before the corpus begins
     int64_t windows;                   // wanted; fewer are used when the text is short
     int oracle;                        // as in tv_unit; one rank only
     int (*stop_wanted)(void *context); // this rank is to leave; NULL on all ranks: the evaluation runs to its end
@@ -25,7 +27,7 @@ typedef struct tv_eval_args {
 } tv_eval_args;
 
 typedef struct tv_eval_report {
-    int64_t windows, bytes; // evaluated
+    int64_t windows, bytes; // evaluated; bytes: those that were predicted
     double loss;            // nats a byte
     double bpb;             // loss / ln 2
 } tv_eval_report;

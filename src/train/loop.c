@@ -159,6 +159,8 @@ static tv_status evaluate(run *r, int *stopped)
         .model = &t->model,
         .batch = &t->batch,
         .corpus = held_text(t),
+        .modalities = &t->modalities,
+        .origin = tv_trainer_valid_origin(t),
         .windows = t->config.train.eval_windows,
         .stop_wanted = tv_requests_stop,
         .context = &r->requests,

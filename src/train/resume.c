@@ -15,7 +15,7 @@ tv_status tv_trainer_describe(const tv_trainer *trainer, tv_checkpoint_info *inf
         .seed = trainer->config.train.seed,
         .units = trainer->config.train.units,
         .config_hash = trainer->config_hash,
-        .corpus = tv_corpus_identity(trainer->train_text),
+        .corpus = trainer->text_identity,
     };
     snprintf(info->program, sizeof info->program, "trivote %s", TV_VERSION);
     return tv_config_text(&trainer->config, &info->config_text);
@@ -93,11 +93,12 @@ static tv_status check_origin(const tv_trainer *trainer, const tv_checkpoint_inf
             "%s was made with another config (%s); resume with the same config, or start a new run with another --run",
             dir, key);
     }
-    if (!tv_hash_equal(info->corpus, tv_corpus_identity(trainer->train_text)))
-        return TV_FAIL(TV_CHECKPOINT,
-                       "%s was made with another training text than data.train names now; give it that text, or start "
-                       "a new run with another --run",
-                       dir);
+    if (!tv_hash_equal(info->corpus, trainer->text_identity))
+        return TV_FAIL(
+            TV_CHECKPOINT,
+            "%s was made with another training text%s than data.train names now; give it that text, or start "
+            "a new run with another --run",
+            dir, tv_modalities_any(&trainer->modalities) ? " or other features" : "");
     return TV_OK;
 }
 

@@ -22,13 +22,17 @@ static tv_status load_unit(tv_trainer *trainer, int64_t unit)
     const tv_config *config = &trainer->config;
     int64_t windows = config->train.unit_windows, context = config->model.context;
     tv_batch *batch = &trainer->batch;
+    tv_modalities_begin(&trainer->modalities);
     for (int64_t w = 0; w < windows; w++) {
-        const uint8_t *bytes;
+        tv_corpus_span span;
+        const tv_window_place place = {.window = w, .ids = batch->host_ids, .targets = batch->host_targets};
         int64_t start = tv_sample_window((uint32_t)config->train.seed, trainer->step, unit * windows + w,
                                          tv_corpus_windows(trainer->train_text));
-        TV_TRY(tv_corpus_window(trainer->train_text, start, &bytes));
-        tv_window_tokens(bytes, context, batch->host_ids + w * context, batch->host_targets + w * context);
+        TV_TRY(tv_corpus_window_span(trainer->train_text, start, &span));
+        TV_TRY(tv_modalities_window(&trainer->modalities, &span, &place));
     }
+    trainer->predicted += trainer->modalities.predicted;
+    TV_TRY(tv_modalities_upload(&trainer->modalities));
     size_t size = (size_t)(windows * context) * sizeof(int32_t);
     TV_TRY(trainer->backend->copy(batch->ids, batch->host_ids, size, TV_COPY_TO_DEVICE, NULL));
     return trainer->backend->copy(batch->targets, batch->host_targets, size, TV_COPY_TO_DEVICE, NULL);
@@ -47,7 +51,7 @@ static tv_status read_unit_loss(tv_trainer *trainer, int64_t unit)
     tv_fault_spoil(TV_FAULT_STEP_GRADIENT_POINT, batch->window_loss, (size_t)windows * sizeof(float));
     for (int64_t w = 0; w < windows; w++)
         sum += (double)batch->window_loss[w];
-    trainer->unit_loss[unit] = sum / (double)(windows * trainer->config.model.context);
+    trainer->unit_loss[unit] = sum / (double)trainer->modalities.predicted;
     if (fault || !isfinite(sum))
         return TV_FAIL(TV_NUMERIC, "step %lld, unit %lld: NaN or Inf in %s; nothing of this step was applied",
                        (long long)trainer->step + 1, (long long)unit,
@@ -76,7 +80,7 @@ static tv_status settle(tv_trainer *trainer, tv_status st, tv_status *mine)
 static tv_unit describe_unit(tv_trainer *trainer, int64_t unit)
 {
     const tv_config *config = &trainer->config;
-    return (tv_unit){
+    tv_unit work = {
         .backend = trainer->backend,
         .params = &trainer->model.params,
         .tokens = trainer->unit_tokens,
@@ -94,6 +98,9 @@ static tv_unit describe_unit(tv_trainer *trainer, int64_t unit)
         .comm = trainer->comm,
         .experts = trainer->places.experts,
     };
+    if (work.tokens > 0)
+        tv_modalities_describe(&trainer->modalities, &work);
+    return work;
 }
 
 // *mine is this rank's verdict on the step so far, here and below; an error that is returned ends the step at once.
@@ -162,6 +169,7 @@ static tv_status start_units(tv_trainer *trainer)
 {
     tv_unit none = describe_unit(trainer, trainer->first_unit);
     none.tokens = 0;
+    trainer->predicted = 0;
     TV_TRY(tv_corpus_check(trainer->train_text));
     TV_TRY(trainer->backend->zero(trainer->batch.fault, sizeof(int32_t), NULL));
     TV_TRY(tv_params_clear_votes(&trainer->model.params, NULL));
@@ -229,6 +237,17 @@ static tv_status gather_loss(tv_trainer *trainer, tv_status mine, double *loss)
     return isnan(sum) ? tv_comm_agree(trainer->comm, mine) : TV_OK;
 }
 
+// Bytes predicted by all ranks: one for each token, but for those that are features.
+static tv_status count_bytes(tv_trainer *trainer, int64_t *bytes)
+{
+    const tv_config *config = &trainer->config;
+    *bytes = config->train.units * config->train.unit_windows * config->model.context;
+    if (!tv_modalities_any(&trainer->modalities))
+        return TV_OK;
+    *bytes = trainer->predicted;
+    return tv_comm_sum_i64(trainer->comm, bytes, 1, TV_WIRE_METRICS);
+}
+
 // What parts do once a step: a unit of no tokens says which.
 static tv_status tell_parts(tv_trainer *trainer, double loss)
 {
@@ -287,6 +306,7 @@ static tv_status run_step(tv_trainer *trainer, tv_step_report *report)
     TV_TRY(st);
     TV_TRY(finish_exchange(trainer, mine));
     TV_TRY(gather_loss(trainer, mine, &report->loss));
+    TV_TRY(count_bytes(trainer, &report->bytes));
     report->times.exchange += lap(&mark);
     tv_watch_mark(TV_PHASE_BALLOT, trainer->step + 1);
     tv_fault_at(TV_FAULT_STEP_BALLOT_POINT);
@@ -295,7 +315,6 @@ static tv_status run_step(tv_trainer *trainer, tv_step_report *report)
 
 tv_status tv_trainer_step(tv_trainer *trainer, uint64_t flags, tv_step_report *report)
 {
-    const tv_config *config = &trainer->config;
     double start = tv_clock_seconds();
     *report = (tv_step_report){.flags = flags};
     tv_range_push(trainer->backend, "step");
@@ -304,7 +323,6 @@ tv_status tv_trainer_step(tv_trainer *trainer, uint64_t flags, tv_step_report *r
     TV_TRY(st);
     TV_TRY(tv_trainer_spoil(trainer));
     report->times.total = tv_clock_seconds() - start;
-    report->bytes = config->train.units * config->train.unit_windows * config->model.context;
     trainer->bytes_seen += report->bytes;
     report->step = ++trainer->step;
     return TV_OK;

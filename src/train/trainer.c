@@ -85,6 +85,28 @@ void tv_batch_close(tv_batch *batch, const tv_backend *backend)
     *batch = (tv_batch){0};
 }
 
+static int64_t text_bytes(const tv_corpus *text)
+{
+    return text ? tv_corpus_train_bytes(text) + tv_corpus_held_bytes(text) : 0;
+}
+
+int64_t tv_trainer_valid_origin(const tv_trainer *trainer)
+{
+    return trainer->valid_text ? text_bytes(trainer->train_text) : 0;
+}
+
+static tv_status open_features(tv_trainer *trainer)
+{
+    const tv_config_data *data = &trainer->config.data;
+    tv_modalities_args args = {.config = &trainer->config,
+                               .backend = trainer->backend,
+                               .paths = {[TV_IMAGE] = data->image_features, [TV_AUDIO] = data->audio_features},
+                               .text_bytes = text_bytes(trainer->train_text) + text_bytes(trainer->valid_text)};
+    TV_TRY(tv_modalities_open(&trainer->modalities, &args));
+    trainer->text_identity = tv_modalities_identity(&trainer->modalities, tv_corpus_identity(trainer->train_text));
+    return TV_OK;
+}
+
 // The texts: data.valid as a corpus of its own, or the last valid_bytes of the training files.
 static tv_status open_texts(tv_trainer *trainer)
 {
@@ -97,7 +119,7 @@ static tv_status open_texts(tv_trainer *trainer)
         const char *paths[1] = {data->valid};
         TV_TRY(tv_corpus_open(paths, 1, TV_CORPUS_HOLD_ALL, window, &trainer->valid_text));
     }
-    return TV_OK;
+    return open_features(trainer);
 }
 
 static tv_status open_model(tv_trainer *trainer, int expert_ranks)
@@ -165,6 +187,7 @@ void tv_trainer_close(tv_trainer *trainer)
     tv_ballot_box_close(&trainer->box);
     tv_places_close(&trainer->places);
     tv_model_free(&trainer->model);
+    tv_modalities_close(&trainer->modalities);
     tv_corpus_close(trainer->train_text);
     tv_corpus_close(trainer->valid_text);
     free(trainer->unit_loss);

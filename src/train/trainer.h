@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "model/model.h"
 #include "train/ballot.h"
+#include "train/modalities.h"
 #include "train/places.h"
 
 // Seconds spent, this rank.
@@ -55,6 +56,8 @@ typedef struct tv_trainer {
     const tv_backend *backend;
     tv_corpus *train_text; // training windows, and the held-out end when data.valid is empty
     tv_corpus *valid_text; // data.valid, or NULL
+    tv_modalities modalities;
+    tv_hash128 text_identity; // of training text and features
     tv_model model;
     tv_places places;
     tv_ballot_box box;
@@ -66,6 +69,7 @@ typedef struct tv_trainer {
     int64_t bytes_seen;
     int64_t first_unit, unit_count;     // this rank's units of every step
     int64_t unit_tokens;                // of the unit whose forward was the last
+    int64_t predicted;                  // targets of this rank's units of the step
     int64_t units_run;                  // since the start of the process
     uint64_t (*requests)(void *source); // this rank's request flags, asked as late as a step can heed them; NULL: none
     void *request_source;
@@ -74,6 +78,9 @@ typedef struct tv_trainer {
 // Collective. Opens the corpora, builds and plans the model, draws the initial state. Every rank returns the same verdict.
 tv_status tv_trainer_open(tv_trainer *trainer, const tv_config *config, tv_comm *comm, const tv_backend *backend);
 void tv_trainer_close(tv_trainer *trainer);
+
+// Local. What the positions of features (docs/features.md) count before the text that is validated on begins.
+int64_t tv_trainer_valid_origin(const tv_trainer *trainer);
 
 // Collective. One step. `flags` are this rank's requests (TV_FLAG_SAVE, TV_FLAG_STOP); the report holds everyone's.
 // A NaN or Inf in a unit's loss or operands stops all ranks before the ballot (TV_NUMERIC, the unit named); state is untouched then.
