@@ -60,6 +60,7 @@ typedef struct tv_config_memgram {
     int64_t rows;                       // of each table; 0: none
     int64_t orders[TV_CONFIG_INTS_MAX]; // n of each n-gram, ascending
     int64_t order_count;
+    int64_t strength;    // 0 or 1: rows count the more the more they are used
     int64_t decay_every; // steps
 } tv_config_memgram;
 

@@ -95,7 +95,8 @@ const tv_config_field tv_config_fields[] = {
     {INT(composite, rows, "0", 0, 1e9, "rows of the table; 0: none; the rest is codebook's"), BITS},
 
     {INT(memgram, rows, "0", 0, 1e9, "rows of each table; 0: none, and nothing below counts"), BITS},
-    {INTS(memgram, orders, order_count, "2, 3, 4, 5", 2, 8, "lengths n of the n-grams, ascending"), BITS},
+    {INTS(memgram, orders, order_count, "3, 4, 5, 6, 8", 2, 8, "lengths n of the n-grams, ascending"), BITS},
+    {BOOL(memgram, strength, "false", "rows count more the more they are used"), BITS},
     {INT(memgram, decay_every, "1000", 1, 1e9, "steps after which the strength of every row is halved"), BITS},
 
     {FLOAT(loss, commitment_weight, "0.002", 0, 1e6, "weight of the distance from queries to their rows"), BITS},

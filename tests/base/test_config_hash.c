@@ -29,7 +29,7 @@ static const char default_bits[] = MODEL_BITS OTHER_BITS;
 #define TABLE_BITS                                                                                                     \
     "codebook.rows=2\ncodebook.width=64\ncodebook.bucket_rows=1024\ncodebook.exact_rows=65536\ncodebook.probes=8\n"    \
     "codebook.beta=0\ncodebook.usage_halving=200\ncodebook.restart_every=4\ncomposite.rows=0\n"                        \
-    "memgram.rows=2\nmemgram.orders=[2, 3, 4, 5]\nmemgram.decay_every=1000\n"                                          \
+    "memgram.rows=2\nmemgram.orders=[3, 4, 5, 6, 8]\nmemgram.strength=false\nmemgram.decay_every=1000\n"                                          \
     "loss.commitment_weight=0.002\nloss.commitment_groups=all\n"
 static const char bits_of_4_experts[] = MODEL_BITS EXPERT_BITS OTHER_BITS;
 static const char bits_of_all[] = MODEL_BITS EXPERT_BITS TABLE_BITS OTHER_BITS;
@@ -62,7 +62,7 @@ static void test_hash_of_defaults(void **state)
     set(&c, "loss.commitment_weight=0.002");
     set(&c, "codebook.rows=2");
     set(&c, "memgram.orders=[2, 3]"); // of no account without rows
-    set(&c, "memgram.orders=[2, 3, 4, 5]");
+    set(&c, "memgram.orders=[3, 4, 5, 6, 8]");
     set(&c, "memgram.rows=2");
     assert_true(tv_hash_equal(hash_of(&c), tv_hash_bytes(bits_of_all, sizeof bits_of_all - 1)));
     tv_config_free(&c);
@@ -101,6 +101,7 @@ static void test_hash_by_key(void **state)
         "composite.rows=7",
         "memgram.rows=7",
         "memgram.orders=[2, 3, 4, 6]",
+        "memgram.strength=true",
         "memgram.decay_every=7",
         "loss.commitment_weight=0.5",
         "loss.commitment_groups=part",

@@ -122,7 +122,8 @@ static void test_backends_latent(void **state)
 static tv_config memgram_config(int codes)
 {
     tv_config config = fixture_odd_config();
-    config.memgram = (tv_config_memgram){.rows = 301, .orders = {2, 3, 5}, .order_count = 3, .decay_every = 1000};
+    config.memgram =
+        (tv_config_memgram){.rows = 301, .orders = {2, 3, 5}, .order_count = 3, .strength = codes, .decay_every = 1000};
     if (codes) {
         config.codebook = (tv_config_codebook){
             .rows = 90, .width = 30, .bucket_rows = 10, .exact_rows = 20, .probes = 2, .usage_halving = 1000};

@@ -381,7 +381,8 @@ static void test_memgram(void **state)
 {
     (void)state;
     tv_config config = fixture_odd_config();
-    config.memgram = (tv_config_memgram){.rows = 53, .orders = {2, 3}, .order_count = 2, .decay_every = 1000};
+    config.memgram =
+        (tv_config_memgram){.rows = 53, .orders = {2, 3}, .order_count = 2, .strength = 1, .decay_every = 1000};
     tv_part *part = NULL;
     TEST_TRY(tv_memgram_create(NULL, &part));
     check c = {.forward = oracle_memgram, .residual = 1};
