@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/tensor.h"
@@ -232,13 +233,16 @@ tv_status tv_disk_stream_open(const char *path, int64_t bytes, tv_disk_stream **
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->turn, NULL);
     s->path = strdup(path);
-    s->ring = aligned_alloc(ALIGN, (size_t)(s->pieces < RING ? s->pieces : RING) * PIECE);
-    s->back = aligned_alloc(ALIGN, PIECE);
+    int64_t ring_bytes = (s->pieces < RING ? s->pieces : RING) * PIECE;
+    s->ring = aligned_alloc(PIECE, (size_t)(ring_bytes + PIECE));
+    s->back = s->ring ? s->ring + ring_bytes : NULL;
+    // Few large pages: a request to the disk has room for some hundred segments.
+    (void)madvise(s->ring, (size_t)(ring_bytes + PIECE), MADV_HUGEPAGE);
     s->hashes = calloc((size_t)s->pieces, sizeof *s->hashes);
     s->meant = tv_hash_stream_new();
     s->found = tv_hash_stream_new();
     tv_status st = TV_OK;
-    if (!s->path || !s->ring || !s->back || !s->hashes || !s->meant || !s->found)
+    if (!s->path || !s->ring || !s->hashes || !s->meant || !s->found)
         st = TV_FAIL(TV_MEMORY, "no memory to write %s", path);
     if (st == TV_OK)
         st = open_file(s);
@@ -317,7 +321,6 @@ void tv_disk_stream_free(tv_disk_stream *s)
     tv_hash_stream_free(s->meant);
     tv_hash_stream_free(s->found);
     free(s->hashes);
-    free(s->back);
     free(s->ring);
     free(s->path);
     free(s);
