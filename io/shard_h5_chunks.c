@@ -7,10 +7,7 @@
 
 #include "io/shard_h5_internal.h"
 
-enum {
-    SUM_WORDS = 256, // sum of (SUM_WORDS - i) words stays below 2^32
-    TAIL_BYTES = 4   // the sum behind a chunk
-};
+enum { SUM_WORDS = 256 }; // sum of (SUM_WORDS - i) words stays below 2^32
 
 static uint64_t fold(uint64_t x)
 {
@@ -31,11 +28,10 @@ static void add_words(const unsigned char *data, uint32_t words, uint64_t *sum1,
     *sum1 = fold(*sum1 + plain);
 }
 
-// Of the rows and the zeros after them.
-static uint32_t fletcher32(const tv_h5_chunk *chunk)
+uint32_t tv_h5_fletcher32(const void *data, size_t bytes, size_t zeros)
 {
-    const unsigned char *at = chunk->rows;
-    size_t bytes = chunk->bytes, zero_words = (bytes + chunk->padding + 1) / 2 - (bytes + 1) / 2;
+    const unsigned char *at = data;
+    size_t zero_words = (bytes + zeros + 1) / 2 - (bytes + 1) / 2;
     uint64_t sum1 = 0, sum2 = 0;
     for (; bytes >= 2 * SUM_WORDS; bytes -= 2 * SUM_WORDS, at += 2 * SUM_WORDS)
         add_words(at, SUM_WORDS, &sum1, &sum2);
@@ -50,13 +46,13 @@ static uint32_t fletcher32(const tv_h5_chunk *chunk)
 
 static void stream_chunk(const tv_h5_chunk *chunk, tv_disk_stream *stream)
 {
-    uint32_t sum = fletcher32(chunk);
-    unsigned char tail[TAIL_BYTES];
-    for (int i = 0; i < TAIL_BYTES; i++)
+    uint32_t sum = tv_h5_fletcher32(chunk->rows, chunk->bytes, chunk->padding);
+    unsigned char tail[TV_H5_SUM_BYTES];
+    for (int i = 0; i < TV_H5_SUM_BYTES; i++)
         tail[i] = (unsigned char)(sum >> (8 * i));
     tv_disk_stream_add(stream, chunk->rows, chunk->bytes);
     tv_disk_stream_add(stream, NULL, chunk->padding);
-    tv_disk_stream_add(stream, tail, TAIL_BYTES);
+    tv_disk_stream_add(stream, tail, TV_H5_SUM_BYTES);
 }
 
 // HDF5 gives chunks their places one behind the other, but does not promise it.
@@ -83,7 +79,7 @@ void tv_h5_stream_image(tv_h5_image *image, tv_disk_stream *stream)
         const tv_h5_chunk *chunk = &image->chunks[i];
         stream_between(image, at, chunk->address, stream);
         stream_chunk(chunk, stream);
-        at = chunk->address + (int64_t)(chunk->bytes + chunk->padding) + TAIL_BYTES;
+        at = chunk->address + (int64_t)(chunk->bytes + chunk->padding) + TV_H5_SUM_BYTES;
     }
     stream_between(image, at, image->bytes, stream);
 }
@@ -101,7 +97,8 @@ tv_status tv_h5_place_chunks(hid_t dataset, const char *path, const tv_state_arr
         image->coming = (tv_h5_chunk){
             .rows = data, .bytes = (size_t)(rows * row_bytes), .padding = (size_t)((chunk_rows - rows) * row_bytes)};
         // The image only looks at the place, not at the data.
-        if (H5Dwrite_chunk(dataset, H5P_DEFAULT, 0, offset, (size_t)(chunk_rows * row_bytes) + TAIL_BYTES, data) < 0)
+        if (H5Dwrite_chunk(dataset, H5P_DEFAULT, 0, offset, (size_t)(chunk_rows * row_bytes) + TV_H5_SUM_BYTES, data) <
+            0)
             st = tv_h5_fail(TV_IO, path, "cannot place a chunk");
     }
     image->coming.rows = NULL;

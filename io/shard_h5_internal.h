@@ -13,9 +13,8 @@
 tv_status tv_h5_start(void);
 // Local. TV_FAIL with `what`, the path and the first and last description of HDF5's error stack.
 tv_status tv_h5_fail(tv_status code, const char *path, const char *what);
-// Little-endian file type and native memory type of a dtype.
+// Little-endian file type of a dtype.
 hid_t tv_h5_file_type(tv_dtype dtype);
-hid_t tv_h5_memory_type(tv_dtype dtype);
 
 // What a file will hold: HDF5's own bytes in memory, and where chunks belong, which are made when the file is written.
 typedef struct tv_h5_chunk {
@@ -37,6 +36,9 @@ hid_t tv_h5_image_access(tv_h5_image *image);
 const unsigned char *tv_h5_image_part(const tv_h5_image *image, int64_t at, int64_t end, size_t *bytes);
 void tv_h5_image_free(tv_h5_image *image);
 
+#define TV_H5_SUM_BYTES 4
+// Local. The sum that HDF5's fletcher32 filter puts behind a chunk of these bytes and zeros.
+uint32_t tv_h5_fletcher32(const void *data, size_t bytes, size_t zeros);
 // Local. Gives each chunk of the dataset, of chunk_rows rows of the array, its place in the image. `path` is for messages.
 tv_status tv_h5_place_chunks(hid_t dataset, const char *path, const tv_state_array *a, int64_t chunk_rows,
                              tv_h5_image *image);
@@ -47,12 +49,11 @@ void tv_h5_stream_image(tv_h5_image *image, tv_disk_stream *stream);
 // call; registered once, and the library frees it when it ends. < 0 on failure.
 hid_t tv_h5_driver_access(const H5FD_class_t *class, hid_t *driver, const void *info);
 
-// A descriptor that HDF5 reads through. Raw data, global heaps included, is refused while raw_allowed is 0; raw_refused says that it
-// was asked for.
+// A descriptor that HDF5 reads through. Raw data, global heaps included, is refused; raw_refused says that it was asked for.
 typedef struct tv_h5_source {
     int fd;
     int64_t bytes; // of the file
-    int raw_allowed, raw_refused;
+    int raw_refused;
     int held; // the library has it open, and must find it where it is
 } tv_h5_source;
 // Local. An access property list that makes H5Fopen read from the source (the name given to it does not matter); < 0 on failure.

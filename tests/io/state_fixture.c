@@ -113,7 +113,7 @@ void io_state_check(tv_checkpoint *checkpoint, int rank, int ranks, int salt)
     for (int index = 0; index < IO_ARRAYS; index++) {
         tv_state_array a = shapes[index];
         make_block(&a, rank, ranks);
-        assert_ok(tv_checkpoint_read(checkpoint, &a));
+        assert_ok(tv_checkpoint_read(checkpoint, &a, 1));
         for (int64_t i = 0; i < a.count * a.cols; i++)
             if (get(&a, i) != io_state_value(index, a.first_row + i / a.cols, i % a.cols, salt))
                 fail_msg("%s %s: row %lld, item %lld is %lld", a.name, a.part, (long long)(a.first_row + i / a.cols),
