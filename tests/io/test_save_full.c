@@ -183,29 +183,6 @@ static void test_flips(void **state)
     io_folder_free(run);
 }
 
-// The same on a file system that has neither O_DIRECT nor a way to take room beforehand.
-static void save_with_flips_in_ramfs(const char *run)
-{
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount("none", run, "ramfs", 0, NULL) != 0) {
-        printf("skipped: no ramfs can be mounted here: %s\n", strerror(errno));
-        exit(CHILD_SKIPS);
-    }
-    save_with_flips(run);
-    claim(tv_checkpoint_verify(io_path("%s/step-000000002", run)) == TV_OK, "step 2 is valid");
-}
-
-static void test_plain_file_system(void **state)
-{
-    (void)state;
-    char *run = io_folder_new();
-    int code = in_child(save_with_flips_in_ramfs, run);
-    io_folder_free(run);
-    if (code == CHILD_SKIPS)
-        skip();
-    assert_int_equal(code, 0);
-}
-
 static char filler[512];
 
 // Takes all the space that is left while the save waits at its fail point.
@@ -275,7 +252,6 @@ int main(void)
 {
     tv_log_init(0, 1, TV_LOG_ERROR);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_file_size_limit), cmocka_unit_test(test_faults),
-                                       cmocka_unit_test(test_flips), cmocka_unit_test(test_plain_file_system),
-                                       cmocka_unit_test(test_small_disk)};
+                                       cmocka_unit_test(test_flips), cmocka_unit_test(test_small_disk)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
