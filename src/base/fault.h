@@ -45,10 +45,10 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
     X(SAVE_BEGIN, "save.begin", TV_FAULT_ERRNO, "before anything of a save")                                           \
     X(SAVE_MKDIR, "save.mkdir", TV_FAULT_ERRNO, "the unfinished folder is made (rank 0)")                              \
     X(SAVE_CREATE, "save.create", TV_FAULT_ERRNO, "a shard is created")                                                \
-    X(SAVE_WRITE, "save.write", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each write into a shard")                             \
+    X(SAVE_WRITE, "save.write", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each piece of a shard is written")                    \
     X(SAVE_CLOSE, "save.close", TV_FAULT_ERRNO, "a shard is closed")                                                   \
     X(SAVE_FSYNC, "save.fsync", TV_FAULT_ERRNO, "a shard is synced to disk")                                           \
-    X(SAVE_REREAD, "save.reread", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each block of a shard that is read again")          \
+    X(SAVE_REREAD, "save.reread", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each piece of a shard is read again")               \
     X(SAVE_AGREE, "save.agree", TV_FAULT_ERRNO, "before all ranks agree on their shards")                              \
     X(SAVE_MANIFEST, "save.manifest", TV_FAULT_ERRNO, "manifest.json is written (rank 0)")                             \
     X(SAVE_LIST, "save.list", TV_FAULT_ERRNO, "checksums.xxh128 is written (rank 0)")                                  \
