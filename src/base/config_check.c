@@ -81,6 +81,14 @@ static tv_status check_codebook(const tv_config *c)
     return TV_OK;
 }
 
+static tv_status check_group_count(int64_t count, const char *key)
+{
+    if (count <= TV_LOSS_GROUPS_MAX)
+        return TV_OK;
+    return TV_FAIL(TV_CONFIG, "%s has %" PRId64 " groups; take at most %d: kinds of parts instead of their names", key,
+                   count, TV_LOSS_GROUPS_MAX);
+}
+
 tv_status tv_config_expert_ranks(const tv_config *config, int ranks, int *expert_ranks)
 {
     int64_t a = config->moe.experts, b = ranks, given = config->parallel.expert_ranks;
@@ -185,6 +193,8 @@ tv_status tv_config_check(const tv_config *config)
     TV_TRY(check_model(&config->model));
     TV_TRY(check_moe(config));
     TV_TRY(check_codebook(config));
+    TV_TRY(check_group_count(config->loss.cross_entropy_group_count, "loss.cross_entropy_groups"));
+    TV_TRY(check_group_count(config->loss.commitment_group_count, "loss.commitment_groups"));
     TV_TRY(check_batch(config));
     TV_TRY(check_update(&config->update));
     int64_t writers;

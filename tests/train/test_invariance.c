@@ -1,7 +1,7 @@
 // One answer: this many ranks give the digest that one rank gives on the CPU, with both forms of the vote exchange, votes in
 // buckets of any size,
 // while the run really moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks. The first
-// argument is "dense", "moe" or "vq", the second names the backend of the many; without one it is the CPU's too.
+// argument is "dense", "moe", "vq" or "loss", the second names the backend of the many; without one it is the CPU's too.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,6 +238,22 @@ static tv_status compare_tables(const contest *c)
     return compare(c, "composite.rows=0", "parallel.table_ranks=1", "parallel.table_ranks=2");
 }
 
+// Losses that may move some of the tensors only, so that a backward has several passes.
+static tv_status compare_losses(const contest *c)
+{
+    static const char *const options[] = {"train.seed=1",
+                                          "loss.commitment_groups=part",
+                                          "loss.commitment_groups=[codebook.down, composite.down]",
+                                          "loss.cross_entropy_groups=[codebook.table, composite, head, block.1]",
+                                          "loss.commitment_weight=0",
+                                          "moe.experts=0",
+                                          "composite.rows=0",
+                                          "update.rule=budget"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    return TV_OK;
+}
+
 // The fastest backend in host memory, and the named one. Where that cannot run *usable is 0.
 static tv_status open_backends(contest *c, const char *name, int *usable)
 {
@@ -262,14 +278,20 @@ static tv_status open_backends(contest *c, const char *name, int *usable)
 
 static tv_status run_all(tv_comm *comm, const char *kind, const char *name, int *usable)
 {
-    int experts = strcmp(kind, "moe") == 0, tables = strcmp(kind, "vq") == 0;
-    contest c = {.comm = comm,
-                 .file = experts  ? "tests/data/invariance-moe.yaml"
-                         : tables ? "tests/data/invariance-vq.yaml"
-                                  : "tests/data/invariance.yaml"};
+    static const struct {
+        const char *kind, *file;
+        tv_status (*compare)(const contest *c);
+    } kinds[] = {{"dense", "tests/data/invariance.yaml", compare_all},
+                 {"moe", "tests/data/invariance-moe.yaml", compare_experts},
+                 {"vq", "tests/data/invariance-vq.yaml", compare_tables},
+                 {"loss", "tests/data/invariance-loss.yaml", compare_losses}};
+    size_t k = 0;
+    while (k + 1 < sizeof kinds / sizeof *kinds && strcmp(kinds[k].kind, kind) != 0)
+        k++;
+    contest c = {.comm = comm, .file = kinds[k].file};
     TV_TRY(open_backends(&c, name, usable));
     if (*usable)
-        TV_TRY(experts ? compare_experts(&c) : tables ? compare_tables(&c) : compare_all(&c));
+        TV_TRY(kinds[k].compare(&c));
     if (*usable && c.backend != c.host)
         c.backend->close();
     c.host->close();
