@@ -221,13 +221,13 @@ typedef struct tv_vq_votes_rows_args {
 
 // The step's ballot on the touched rows: for distinct row u with the votes order[start[u]] ..: v[c] = sum of its votes; then tv_ballot_args'
 // rule on this row (no flip cap, theta = theta_min) and tv_ballot_e_args' on its exponent, in the order that kernels.h gives them for the
-// rule. Draws by global element. Other rows are not touched. usage[row] = min(usage + sum of tokens, TV_VQ_USAGE_MAX).
+// rule. Draws by global element. Other rows are not touched. usage[row] = min(usage + sum of tokens, TV_VQ_USAGE_MAX); usage may be NULL.
 typedef struct tv_vq_ballot_args {
     tv_vq_table table; // with counters
     int64_t count;     // distinct rows
     const int32_t *order, *distinct, *start;
     const uint8_t *bytes; // votes
-    int16_t *usage;       // [held]
+    int16_t *usage;       // [held], or NULL
     tv_rule rule;
     tv_combine combine;
     int units, quorum, threshold;

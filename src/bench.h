@@ -31,9 +31,12 @@ tv_status tv_bench_step(tv_comm *comm, const tv_backend *backend, const tv_confi
 // count (in host memory: the resident pages of the process); a table to `out`, from rank 0.
 tv_status tv_bench_memory(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
 
-// A codebook's search, votes and ballot; a table to `out`. Of the config only codebook.rows counts; 0: as many as suit the backend. The
-// backend is open.
-tv_status tv_bench_codebook(const tv_backend *backend, const tv_config *config, FILE *out);
+// Collective. A codebook's search, votes and ballot with one rank, queries and answers between several; a table to `out`, from rank 0. Of
+// the config only codebook.rows counts; 0: as many as suit the backend. The backend is open.
+tv_status tv_bench_codebook(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
+
+// A table of n-grams: what a unit looks up, its votes and their ballot; a table to `out`. The backend is open.
+tv_status tv_bench_memgram(const tv_backend *backend, FILE *out);
 
 // Collective. The mixture of experts: ops and layers with one rank, the exchange of rows with several; a table to `out`, from rank 0. The
 // backend is open.
@@ -44,6 +47,14 @@ tv_status tv_bench_moe(tv_comm *comm, const tv_backend *backend, FILE *out);
 tv_status tv_bench_watch(tv_comm *comm, const tv_backend *backend, FILE *out);
 // Saves and loads of a state of so many bytes in `folder`, against plain files there and a copy in memory; a table to `out`.
 tv_status tv_bench_save(int64_t bytes, const char *folder, FILE *out);
+
+// Rows that each rank sends to each, and what comes back.
+typedef struct tv_bench_rows {
+    const char *what;
+    int64_t rows, there, back; // rows to a rank; bytes of a row there and of its answer, 0: none
+} tv_bench_rows;
+// Collective. Their exchange against the library's own all-to-all of as many bytes; lines to `out`, from rank 0.
+tv_status tv_bench_exchange_rows(tv_comm *comm, const tv_backend *backend, const tv_bench_rows *rows, FILE *out);
 
 double tv_bench_now(void);                             // seconds of a clock that only goes forward
 double tv_bench_median(double *values, int64_t count); // sorts them; count >= 1

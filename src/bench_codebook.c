@@ -4,7 +4,7 @@
 
 #include "bench.h"
 
-enum { WIDTH = 64, BUCKET_ROWS = 1024, PROBES = 8, FLOAT = sizeof(float), INT = sizeof(int32_t) };
+enum { WIDTH = 64, BUCKET_ROWS = 1024, PROBES = 8, DIGITS = 5, FLOAT = sizeof(float), INT = sizeof(int32_t) };
 
 // What all jobs work on.
 typedef struct codebook {
@@ -191,7 +191,7 @@ static tv_status time_jobs(codebook *c, const tv_backend *backend, FILE *out)
     return TV_OK;
 }
 
-tv_status tv_bench_codebook(const tv_backend *backend, const tv_config *config, FILE *out)
+static tv_status bench_alone(const tv_backend *backend, const tv_config *config, FILE *out)
 {
     int64_t rows = backend->host_memory ? 1000000 : 10000000;
     if (config->codebook.rows > 0)
@@ -216,4 +216,19 @@ tv_status tv_bench_codebook(const tv_backend *backend, const tv_config *config, 
     }
     tv_bench_pool_free(&c.pool);
     return st;
+}
+
+// Each of a unit's queries to each rank: what 8 probes come to, less the ranks that a query does not ask.
+static tv_status bench_ranks(tv_comm *comm, const tv_backend *backend, FILE *out)
+{
+    const tv_bench_rows rows = {.what = "queries and answers of a codebook",
+                                .rows = backend->host_memory ? 4096 : 65536,
+                                .there = tv_wire_row_bytes(WIDTH, DIGITS),
+                                .back = tv_vq_answer_bytes(WIDTH)};
+    return tv_bench_exchange_rows(comm, backend, &rows, out);
+}
+
+tv_status tv_bench_codebook(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out)
+{
+    return tv_comm_size(comm) == 1 ? bench_alone(backend, config, out) : bench_ranks(comm, backend, out);
 }

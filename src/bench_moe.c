@@ -221,70 +221,14 @@ static tv_status bench_alone(const tv_backend *backend, FILE *out)
     return bench_layer(backend, (shape){16, 512, 512, 8}, out);
 }
 
-// ---- rows between ranks ------------------------------------------------------------------------------------------------------
-
-typedef struct rows_bench {
-    tv_comm *comm;
-    const tv_backend *backend;
-    int64_t block; // bytes for each rank
-    int64_t *sizes;
-    uint8_t *send, *recv;
-} rows_bench;
-
-// Seconds of the slowest rank; own: our exchange, else the library's.
-static tv_status time_rows(const rows_bench *b, int own, double *seconds)
-{
-    tv_all_to_all args = {b->send, b->sizes, b->recv, b->sizes};
-    TV_TRY(b->backend->sync(NULL));
-    TV_TRY(tv_comm_barrier(b->comm));
-    double start = tv_bench_now();
-    TV_TRY(own ? tv_comm_device_all_to_all_v_bytes(b->comm, &args, TV_WIRE_TOKENS, NULL)
-               : tv_comm_device_all_to_all_bytes(b->comm, b->send, b->recv, b->block, TV_WIRE_TOKENS, NULL));
-    TV_TRY(tv_comm_device_wait(b->comm, NULL));
-    int64_t nanoseconds = (int64_t)(1e9 * (tv_bench_now() - start));
-    TV_TRY(tv_comm_max_i64(b->comm, &nanoseconds, 1, TV_WIRE_OTHER));
-    *seconds = 1e-9 * (double)nanoseconds;
-    return TV_OK;
-}
-
-static tv_status compare_rows(const rows_bench *b, FILE *out)
-{
-    double times[2][TV_BENCH_ROUNDS], warm_up;
-    for (int round = -2; round < TV_BENCH_ROUNDS; round++)
-        for (int own = 0; own < 2; own++)
-            TV_TRY(time_rows(b, own, round < 0 ? &warm_up : &times[own][round]));
-    double bare = tv_bench_median(times[0], TV_BENCH_ROUNDS), ours = tv_bench_median(times[1], TV_BENCH_ROUNDS);
-    double moved = (double)(b->block * (tv_comm_size(b->comm) - 1));
-    if (tv_comm_rank(b->comm) == 0)
-        fprintf(out,
-                "rows between %d ranks of %s, %.1f MB from each to others: own %.3f ms %.1f GB/s, the library's "
-                "all-to-all %.3f ms %.1f GB/s: %.0f%%\n",
-                tv_comm_size(b->comm), b->backend->describe(), 1e-6 * moved, 1e3 * ours, 1e-9 * moved / ours,
-                1e3 * bare, 1e-9 * moved / bare, 100 * bare / ours);
-    return TV_OK;
-}
-
+// Rows of as many tokens as the large layer has, to their experts' ranks.
 static tv_status bench_ranks(tv_comm *comm, const tv_backend *backend, FILE *out)
 {
-    tv_bench_pool pool = {.backend = backend};
     shape n = large_shape(backend);
-    int64_t ranks = tv_comm_size(comm);
-    rows_bench b = {.comm = comm, .backend = backend};
-    b.block = n.tokens * SLOTS / ranks * tv_wire_row_bytes(n.width, DIGITS) / 16 * 16;
-    b.sizes = calloc((size_t)ranks, sizeof *b.sizes);
-    for (int64_t r = 0; b.sizes != NULL && r < ranks; r++)
-        b.sizes[r] = b.block;
-    b.send = tv_bench_zeros(&pool, ranks * b.block);
-    b.recv = tv_bench_zeros(&pool, ranks * b.block);
-    tv_status st = b.sizes != NULL ? pool.status : TV_FAIL(TV_MEMORY, "no memory for %lld sizes", (long long)ranks);
-    st = tv_comm_agree(comm, st);
-    if (st == TV_OK)
-        st = tv_comm_device_open(comm, backend->host_memory);
-    if (st == TV_OK)
-        st = compare_rows(&b, out);
-    free(b.sizes);
-    tv_bench_pool_free(&pool);
-    return st;
+    int64_t rows = n.tokens * SLOTS / tv_comm_size(comm);
+    const tv_bench_rows rows_there = {
+        .what = "rows of experts", .rows = rows, .there = tv_wire_row_bytes(n.width, DIGITS)};
+    return tv_bench_exchange_rows(comm, backend, &rows_there, out);
 }
 
 tv_status tv_bench_moe(tv_comm *comm, const tv_backend *backend, FILE *out)

@@ -24,9 +24,8 @@ static tv_status bench_gemm(const tv_backend *backend, FILE *out)
 static const struct {
     const char *name;
     tv_status (*run)(const tv_backend *backend, FILE *out);
-    tv_status (*run_config)(const tv_backend *backend, const tv_config *config, FILE *out);
     tv_status (*run_ranks)(tv_comm *comm, const tv_backend *backend, FILE *out);
-    tv_status (*train)(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
+    tv_status (*run_config)(tv_comm *comm, const tv_backend *backend, const tv_config *config, FILE *out);
     tv_status (*disk)(int64_t bytes, const char *folder, FILE *out); // not among "all": it fills and wears a disk
 } benches[] = {
     {.name = "gemm", .run = bench_gemm},
@@ -38,12 +37,14 @@ static const struct {
     {.name = "watch", .run_ranks = tv_bench_watch},
     {.name = "moe", .run_ranks = tv_bench_moe},
     {.name = "codebook", .run_config = tv_bench_codebook},
-    {.name = "step", .train = tv_bench_step},
-    {.name = "memory", .train = tv_bench_memory},
+    {.name = "memgram", .run = tv_bench_memgram},
+    {.name = "step", .run_config = tv_bench_step},
+    {.name = "memory", .run_config = tv_bench_memory},
     {.name = "save", .disk = tv_bench_save},
 };
 #define BENCH_COUNT ((int64_t)(sizeof benches / sizeof *benches))
-#define BENCH_NAMES "all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, step, memory, save"
+#define BENCH_NAMES                                                                                                    \
+    "all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, memgram, step, memory, save"
 
 // What the command line says.
 typedef struct request {
@@ -77,18 +78,13 @@ static tv_status config_at(int64_t i, const request *r)
     tv_status st =
         r->path ? tv_command_config(r->path, r->sets.items, r->sets.count, &config) : default_config(r, &config);
     st = tv_comm_agree(r->comm, st);
-    if (st == TV_OK && benches[i].train != NULL)
-        st = benches[i].train(r->comm, r->backend, &config, stdout);
-    else if (st == TV_OK)
-        st = benches[i].run_config(r->backend, &config, stdout);
+    if (st == TV_OK)
+        st = benches[i].run_config(r->comm, r->backend, &config, stdout);
     tv_config_free(&config);
     return st;
 }
 
-static int is_of_one_process(int64_t i)
-{
-    return benches[i].run != NULL || benches[i].run_config != NULL || benches[i].disk != NULL;
-}
+static int is_of_one_process(int64_t i) { return benches[i].run != NULL || benches[i].disk != NULL; }
 
 static tv_status run_at(int64_t i, const request *r)
 {

@@ -11,7 +11,7 @@
 #include "export.h"
 
 enum { VERSION = 3, ALIGNMENT = 32, QUANTIZATION_VERSION = 2 };
-enum { U32 = 4, F32 = 6, BOOL = 7, STRING = 8, U64 = 10, I64 = 11, F64 = 12 };
+enum { U32 = 4, F32 = 6, BOOL = 7, STRING = 8, ARRAY = 9, U64 = 10, I64 = 11, F64 = 12 };
 
 static const uint32_t ggml_types[] = {[TV_EXPORT_F32] = 0, [TV_EXPORT_F16] = 1,  [TV_EXPORT_TQ1_0] = 34,
                                       [TV_EXPORT_I8] = 24, [TV_EXPORT_I16] = 25, [TV_EXPORT_I32] = 26};
@@ -85,6 +85,14 @@ static void add_field(key_values *kv, const tv_config *config, const tv_config_f
     case TV_CONFIG_ENUM: add_string(kv, key, field->choices[*(const int64_t *)at]); break;
     case TV_CONFIG_WORD:
     case TV_CONFIG_TEXT: add_string(kv, key, *(char *const *)at); break;
+    case TV_CONFIG_INTS: {
+        int64_t count = *(const int64_t *)((const char *)config + field->count_offset);
+        add_key(kv, key, ARRAY);
+        put_u32(kv->out, I64);
+        put_u64(kv->out, (uint64_t)count);
+        fwrite(at, sizeof(int64_t), (size_t)count, kv->out);
+        break;
+    }
     case TV_CONFIG_LIST: break; // the whole config is there as text, too
     }
 }
@@ -92,7 +100,7 @@ static void add_field(key_values *kv, const tv_config *config, const tv_config_f
 // The sections that say what the model computes.
 static int is_of_model(const char *section)
 {
-    static const char *const sections[] = {"model", "moe", "codebook", "composite"};
+    static const char *const sections[] = {"model", "moe", "codebook", "composite", "memgram"};
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
         if (strcmp(section, sections[i]) == 0)
             return 1;

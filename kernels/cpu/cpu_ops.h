@@ -58,6 +58,8 @@
 TV_CPU_OPS(TV_CPU_DECLARE)
 TV_CPU_DECLARE(vq_init, tv_vq_init_args) // of tv_backend.vq
 TV_CPU_DECLARE(vq_search, tv_vq_search_args)
+TV_CPU_DECLARE(memgram_mix, tv_memgram_mix_args) // of tv_backend.memgram
+TV_CPU_DECLARE(memgram_back, tv_memgram_back_args)
 #undef TV_CPU_DECLARE
 
 #endif

@@ -95,6 +95,13 @@ const tv_backend *tv_backend_cuda(void)
                 .restart = vq_restart_cuda,
                 .usage = vq_usage_cuda,
             },
+        .memgram = {.hash = memgram_hash_cuda,
+                    .place = memgram_place_cuda,
+                    .strength = memgram_strength_cuda,
+                    .mix = memgram_mix_cuda,
+                    .back = memgram_back_cuda,
+                    .raise = memgram_raise_cuda,
+                    .decay = memgram_decay_cuda},
     };
     return &table;
 }

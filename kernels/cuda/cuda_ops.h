@@ -81,6 +81,13 @@ tv_status moe_activate_cuda(const tv_moe_activate_args *a, void *stream);
 tv_status moe_activate_backward_cuda(const tv_moe_activate_backward_args *a, void *stream);
 tv_status moe_combine_cuda(const tv_moe_combine_args *a, void *stream);
 tv_status moe_combine_backward_cuda(const tv_moe_combine_backward_args *a, void *stream);
+tv_status memgram_hash_cuda(const tv_memgram_hash_args *a, void *stream);
+tv_status memgram_place_cuda(const tv_memgram_place_args *a, void *stream);
+tv_status memgram_strength_cuda(const tv_memgram_strength_args *a, void *stream);
+tv_status memgram_mix_cuda(const tv_memgram_mix_args *a, void *stream);
+tv_status memgram_back_cuda(const tv_memgram_back_args *a, void *stream);
+tv_status memgram_raise_cuda(const tv_memgram_raise_args *a, void *stream);
+tv_status memgram_decay_cuda(const tv_memgram_decay_args *a, void *stream);
 tv_status moe_open_cuda(void); // before the experts' products
 tv_status ballot_e_many_cuda(const tv_ballot_e_args *list, int64_t count, void *stream);
 

@@ -104,7 +104,7 @@ __device__ static void move_row(const tv_vq_ballot_args &a, int64_t u, row_work 
     if (a.rule != TV_RULE_CLASSIC)
         move_scale(a, row, work, stats);
     pack_row(a.table, work, T);
-    if (tv_warp_lane() == 0)
+    if (a.usage && tv_warp_lane() == 0)
         a.usage[at] = (int16_t)tv_clamp(a.usage[at] + tokens, 0, TV_VQ_USAGE_MAX);
     __syncwarp(); // before the next row takes the place
 }

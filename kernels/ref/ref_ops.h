@@ -89,6 +89,21 @@ tv_status vq_farthest_ref(const tv_vq_farthest_args *a, void *stream);
 tv_status vq_restart_ref(const tv_vq_restart_args *a, void *stream);
 tv_status vq_usage_ref(const tv_vq_usage_args *a, void *stream);
 
+tv_status memgram_hash_ref(const tv_memgram_hash_args *a, void *stream);
+tv_status memgram_place_ref(const tv_memgram_place_args *a, void *stream);
+tv_status memgram_strength_ref(const tv_memgram_strength_args *a, void *stream);
+tv_status memgram_mix_ref(const tv_memgram_mix_args *a, void *stream);
+tv_status memgram_back_ref(const tv_memgram_back_args *a, void *stream);
+tv_status memgram_raise_ref(const tv_memgram_raise_args *a, void *stream);
+tv_status memgram_decay_ref(const tv_memgram_decay_args *a, void *stream);
+
+// The n-gram ops of ref, with a backend's own versions of two of them.
+#define TV_MEMGRAM_OPS_WITH(mix_, back_)                                                                               \
+    {                                                                                                                  \
+        .hash = memgram_hash_ref, .place = memgram_place_ref, .strength = memgram_strength_ref, .mix = mix_,           \
+        .back = back_, .raise = memgram_raise_ref, .decay = memgram_decay_ref                                          \
+    }
+
 // The codebook ops of ref, with a backend's own versions of two of them.
 #define TV_VQ_OPS_WITH(init_, search_)                                                                                 \
     {                                                                                                                  \

@@ -78,6 +78,8 @@ tv_status vq_ballot_ref(const tv_vq_ballot_args *a, void *stream)
         TV_TRY(ballot_ref(&ballot, stream));
         if (a->rule != TV_RULE_CLASSIC)
             TV_TRY(ballot_e_ref(&exponent, stream));
+        if (!a->usage)
+            continue;
         int16_t *usage = &a->usage[row - a->table.first_row];
         *usage = (int16_t)tv_clamp(*usage + tokens, 0, TV_VQ_USAGE_MAX);
     }

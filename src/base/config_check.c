@@ -89,6 +89,19 @@ static tv_status check_group_count(int64_t count, const char *key)
                    count, TV_LOSS_GROUPS_MAX);
 }
 
+static tv_status check_memgram(const tv_config *c)
+{
+    const tv_config_memgram *m = &c->memgram;
+    TV_TRY(check_table(m->rows, "memgram.rows"));
+    for (int64_t i = 1; m->rows > 0 && i < m->order_count; i++)
+        if (m->orders[i] <= m->orders[i - 1])
+            return TV_FAIL(TV_CONFIG,
+                           "memgram.orders has %" PRId64 " behind %" PRId64
+                           ", but they ascend; sort them, and name each once",
+                           m->orders[i], m->orders[i - 1]);
+    return TV_OK;
+}
+
 tv_status tv_config_expert_ranks(const tv_config *config, int ranks, int *expert_ranks)
 {
     int64_t a = config->moe.experts, b = ranks, given = config->parallel.expert_ranks;
@@ -193,6 +206,7 @@ tv_status tv_config_check(const tv_config *config)
     TV_TRY(check_model(&config->model));
     TV_TRY(check_moe(config));
     TV_TRY(check_codebook(config));
+    TV_TRY(check_memgram(config));
     TV_TRY(check_group_count(config->loss.cross_entropy_group_count, "loss.cross_entropy_groups"));
     TV_TRY(check_group_count(config->loss.commitment_group_count, "loss.commitment_groups"));
     TV_TRY(check_batch(config));

@@ -9,7 +9,7 @@ static const char *type_name(tv_config_type type)
 {
     static const char *const names[] = {
         [TV_CONFIG_INT] = "int",   [TV_CONFIG_FLOAT] = "float", [TV_CONFIG_BOOL] = "bool", [TV_CONFIG_ENUM] = "word",
-        [TV_CONFIG_WORD] = "word", [TV_CONFIG_TEXT] = "text",   [TV_CONFIG_LIST] = "list",
+        [TV_CONFIG_WORD] = "word", [TV_CONFIG_TEXT] = "text",   [TV_CONFIG_LIST] = "list", [TV_CONFIG_INTS] = "list",
     };
     return names[type];
 }
@@ -17,9 +17,8 @@ static const char *type_name(tv_config_type type)
 // The default as it may stand in a file.
 static const char *default_text(const tv_config_field *field, char out[DEFAULT_BYTES])
 {
-    const char *open = field->type == TV_CONFIG_LIST                         ? "["
-                       : field->type == TV_CONFIG_TEXT && !field->initial[0] ? "\""
-                                                                             : "";
+    int is_list = field->type == TV_CONFIG_LIST || field->type == TV_CONFIG_INTS;
+    const char *open = is_list ? "[" : field->type == TV_CONFIG_TEXT && !field->initial[0] ? "\"" : "";
     const char *close = *open == '[' ? "]" : open;
     snprintf(out, DEFAULT_BYTES, "%s%s%s", open, field->initial, close);
     return out;

@@ -21,6 +21,9 @@
 #define GROUPS(s, k, count_, help_)                                                                                    \
     PLACED(s, k, TV_CONFIG_LIST), .count_offset = offsetof(tv_config, s.count_), .initial = "all", .min = 1,           \
                                   .max = TV_LOSS_GROUP_BYTES, .help = help_
+#define INTS(s, k, count_, initial_, min_, max_, help_)                                                                \
+    PLACED(s, k, TV_CONFIG_INTS), .count_offset = offsetof(tv_config, s.count_), .initial = initial_, .min = min_,     \
+                                  .max = max_, .help = help_
 #define BITS .bits = 1 // the key defines the run's bits
 
 // In the order of the enums they name.
@@ -39,8 +42,10 @@ const tv_config_section tv_config_sections[] = {
     {"moe", "Mixture of experts in place of each block's ffn."},
     {"codebook", "Ternary table of motifs behind the sequencer."},
     {"composite", "Second table behind the blocks, for motifs in their context."},
-    {"loss", "Losses, each with the groups that it may move: kinds of parts, names of parts or tensors, all, or part: the "
-             "part in which it begins."},
+    {"memgram", "Ternary tables that the last bytes, and the last motifs, are looked up in."},
+    {"loss",
+     "Losses, each with the groups that it may move: kinds of parts, names of parts or tensors, all, or part: the "
+     "part in which it begins."},
     {"parallel", "Which ranks hold what."},
     {"data", "The text that is learnt, as raw bytes."},
     {"train", "How much of it makes a step, and how many steps there are."},
@@ -93,6 +98,10 @@ const tv_config_field tv_config_fields[] = {
 
     {INT(composite, rows, "0", 0, 1e9, "rows of the table; 0: none; the rest is codebook's"), BITS},
 
+    {INT(memgram, rows, "0", 0, 1e9, "rows of each table; 0: none, and nothing below counts"), BITS},
+    {INTS(memgram, orders, order_count, "2, 3, 4, 5", 2, 8, "lengths n of the n-grams, ascending"), BITS},
+    {INT(memgram, decay_every, "1000", 1, 1e9, "steps after which the strength of every row is halved"), BITS},
+
     {FLOAT(loss, cross_entropy_weight, "1", 0, 1e6, "weight of the next byte's cross-entropy"), BITS},
     {GROUPS(loss, cross_entropy_groups, cross_entropy_group_count,
             "what it moves; a further set of losses is a further backward"),
@@ -103,7 +112,7 @@ const tv_config_field tv_config_fields[] = {
     {INT(parallel, expert_ranks, "0", 0, 4096,
          "ranks over which the experts are split; 0: the most that divide ranks and experts")},
     {INT(parallel, table_ranks, "0", 0, 4096,
-         "ranks over which codebooks are split, the first ones; 0: all, or as many as there are buckets")},
+         "ranks over which tables are split, the first ones; 0: all, or as many as there are buckets")},
 
     {LIST(data, train, train_count, "bible.txt", "files to learn, relative to the working directory")},
     {TEXT(data, valid, "", 0, "file to validate on; \"\": the last valid_bytes of train")},

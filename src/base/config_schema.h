@@ -20,18 +20,20 @@ typedef enum tv_config_type {
     TV_CONFIG_ENUM,  // int64_t, the index into choices
     TV_CONFIG_WORD,  // char *, one of choices
     TV_CONFIG_TEXT,  // char *
-    TV_CONFIG_LIST   // char **, and an int64_t count at count_offset
+    TV_CONFIG_LIST,  // char **, and an int64_t count at count_offset
+    TV_CONFIG_INTS   // int64_t [TV_CONFIG_INTS_MAX], and an int64_t count at count_offset
 } tv_config_type;
 
 typedef struct tv_config_field {
     const char *section, *key, *name; // name: "section.key"
     tv_config_type type;
     size_t offset, count_offset; // into tv_config
-    const char *initial;         // the default as it stands in a file, without quotes; for a list its only item
-    double min, max;             // of the value; for TEXT and the items of LIST of the length in bytes
-    const char *const *choices;  // NULL-terminated; ENUM, WORD, and INT with few allowed values
-    int bits;                    // 1: defines the run's bits, so it is hashed and may not change on resume
-    const char *help;            // one line
+    const char
+        *initial;    // the default as it stands in a file, without quotes; for LIST its only item, for INTS all of them
+    double min, max; // of the value; of INTS each value; for TEXT and the items of LIST of the length in bytes
+    const char *const *choices; // NULL-terminated; ENUM, WORD, and INT with few allowed values
+    int bits;                   // 1: defines the run's bits, so it is hashed and may not change on resume
+    const char *help;           // one line
 } tv_config_field;
 
 extern const tv_config_field tv_config_fields[];
@@ -59,7 +61,7 @@ const char *tv_config_echo(const char *text, size_t bytes, char out[TV_CONFIG_EC
 
 // Store a value. Errors (TV_CONFIG): "key 'x.y': 'abc' is no whole number", without the place, which the caller knows.
 tv_status tv_config_field_set(tv_config *config, const tv_config_field *field, const tv_config_scalar *scalar);
-// LIST only: check one item; the second takes over `items` and its strings, also when it fails.
+// LIST and INTS only: check one item; the second takes over `items` and its strings, also when it fails.
 tv_status tv_config_field_check_item(const tv_config_field *field, const tv_config_scalar *scalar);
 tv_status tv_config_field_set_list(tv_config *config, const tv_config_field *field, char **items, int64_t count);
 // Free what a TEXT, WORD or LIST owns.

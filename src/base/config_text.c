@@ -1,4 +1,5 @@
 // The resolved config as YAML, through libyaml's emitter, which knows how to quote.
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
@@ -53,6 +54,20 @@ static void emit_list(writer *w, char *const *items, int64_t count)
         emit(w, &event, yaml_sequence_end_event_initialize(&event));
 }
 
+static void emit_ints(writer *w, const int64_t *values, int64_t count)
+{
+    char text[TV_CONFIG_NUMBER_BYTES];
+    yaml_event_t event;
+    if (!w->failed)
+        emit(w, &event, yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, YAML_FLOW_SEQUENCE_STYLE));
+    for (int64_t i = 0; i < count; i++) {
+        snprintf(text, sizeof text, "%" PRId64, values[i]);
+        emit_scalar(w, text, YAML_PLAIN_SCALAR_STYLE);
+    }
+    if (!w->failed)
+        emit(w, &event, yaml_sequence_end_event_initialize(&event));
+}
+
 static void emit_field(writer *w, const tv_config *config, const tv_config_field *field)
 {
     char value[TV_CONFIG_NUMBER_BYTES];
@@ -62,6 +77,7 @@ static void emit_field(writer *w, const tv_config *config, const tv_config_field
     case TV_CONFIG_LIST:
         emit_list(w, *(char *const *const *)at, *(const int64_t *)((const char *)config + field->count_offset));
         break;
+    case TV_CONFIG_INTS: emit_ints(w, at, *(const int64_t *)((const char *)config + field->count_offset)); break;
     case TV_CONFIG_TEXT: emit_scalar(w, *(char *const *)at, YAML_DOUBLE_QUOTED_SCALAR_STYLE); break;
     case TV_CONFIG_WORD: emit_scalar(w, *(char *const *)at, YAML_PLAIN_SCALAR_STYLE); break;
     default: tv_config_field_format(config, field, value); emit_scalar(w, value, YAML_PLAIN_SCALAR_STYLE);

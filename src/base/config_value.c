@@ -46,7 +46,7 @@ void tv_config_field_range(const tv_config_field *field, char *out, size_t bytes
         join_choices(field->choices, out, bytes);
     else if (field->type == TV_CONFIG_BOOL)
         snprintf(out, bytes, "true, false");
-    else if (field->type == TV_CONFIG_INT)
+    else if (field->type == TV_CONFIG_INT || field->type == TV_CONFIG_INTS)
         snprintf(out, bytes, "%" PRId64 "..%" PRId64, (int64_t)field->min, (int64_t)field->max);
     else if (field->type == TV_CONFIG_FLOAT)
         snprintf(out, bytes, "%.15g..%.15g", field->min, field->max);
@@ -220,6 +220,26 @@ static tv_status set_single_item(tv_config *config, const tv_config_field *field
     return st;
 }
 
+// One number, or several with commas between them as the schema's default has them.
+static tv_status parse_ints(tv_config *config, const tv_config_field *field, const tv_config_scalar *scalar)
+{
+    int64_t *values = (int64_t *)((char *)config + field->offset), parsed[TV_CONFIG_INTS_MAX], count = 0;
+    char item[TV_CONFIG_ECHO_BYTES];
+    const char *at = scalar->text, *end = at + scalar->bytes;
+    for (; at <= end && count < TV_CONFIG_INTS_MAX; count++) {
+        size_t length = strcspn(at, ","), kept = length < sizeof item ? length : sizeof item - 1;
+        snprintf(item, sizeof item, "%.*s", (int)kept, at);
+        tv_config_scalar one = {item, length, scalar->plain};
+        TV_TRY(parse_int(field, &one, &parsed[count]));
+        at += length + 1 + strspn(at + length + (at + length < end), " ");
+    }
+    if (at <= end)
+        return TV_FAIL(TV_CONFIG, "key '%s': more than %d items", field->name, TV_CONFIG_INTS_MAX);
+    memcpy(values, parsed, (size_t)count * sizeof *values);
+    *(int64_t *)((char *)config + field->count_offset) = count;
+    return TV_OK;
+}
+
 tv_status tv_config_field_set(tv_config *config, const tv_config_field *field, const tv_config_scalar *scalar)
 {
     void *at = (char *)config + field->offset;
@@ -235,13 +255,15 @@ tv_status tv_config_field_set(tv_config *config, const tv_config_field *field, c
     case TV_CONFIG_WORD: return set_choice(field, scalar, at);
     case TV_CONFIG_TEXT: TV_TRY(check_text(field, scalar)); return replace_text(at, scalar->text);
     case TV_CONFIG_LIST: return set_single_item(config, field, scalar);
+    case TV_CONFIG_INTS: return parse_ints(config, field, scalar);
     }
     return TV_FAIL(TV_INTERNAL, "key '%s' has no type", field->name);
 }
 
 tv_status tv_config_field_check_item(const tv_config_field *field, const tv_config_scalar *scalar)
 {
-    return check_text(field, scalar);
+    int64_t value;
+    return field->type == TV_CONFIG_INTS ? parse_int(field, scalar, &value) : check_text(field, scalar);
 }
 
 static void free_items(char **items, int64_t count)
@@ -265,6 +287,21 @@ void tv_config_field_clear(tv_config *config, const tv_config_field *field)
     }
 }
 
+// The items have been checked one by one.
+static tv_status set_ints(tv_config *config, const tv_config_field *field, char **items, int64_t count)
+{
+    int64_t *values = (int64_t *)((char *)config + field->offset);
+    if (count > TV_CONFIG_INTS_MAX) {
+        free_items(items, count);
+        return TV_FAIL(TV_CONFIG, "key '%s': more than %d items", field->name, TV_CONFIG_INTS_MAX);
+    }
+    for (int64_t i = 0; i < count; i++)
+        values[i] = strtoll(items[i], NULL, 10);
+    *(int64_t *)((char *)config + field->count_offset) = count;
+    free_items(items, count);
+    return TV_OK;
+}
+
 tv_status tv_config_field_set_list(tv_config *config, const tv_config_field *field, char **items, int64_t count)
 {
     char ***list = (char ***)((char *)config + field->offset);
@@ -273,15 +310,33 @@ tv_status tv_config_field_set_list(tv_config *config, const tv_config_field *fie
         free_items(items, count);
         return TV_FAIL(TV_CONFIG, "key '%s': the list is empty; it needs at least one item", field->name);
     }
+    if (field->type == TV_CONFIG_INTS)
+        return set_ints(config, field, items, count);
     tv_config_field_clear(config, field);
     *list = items;
     *list_count = count;
     return TV_OK;
 }
 
+static void format_ints(const tv_config *config, const tv_config_field *field, char out[TV_CONFIG_NUMBER_BYTES])
+{
+    const int64_t *values = tv_config_field_at(config, field);
+    int64_t count = *(const int64_t *)((const char *)config + field->count_offset);
+    size_t used = 0;
+    for (int64_t i = 0; i < count && used < TV_CONFIG_NUMBER_BYTES; i++)
+        used +=
+            (size_t)snprintf(out + used, TV_CONFIG_NUMBER_BYTES - used, "%s%" PRId64, i > 0 ? ", " : "[", values[i]);
+    if (used < TV_CONFIG_NUMBER_BYTES)
+        snprintf(out + used, TV_CONFIG_NUMBER_BYTES - used, "]");
+}
+
 void tv_config_field_format(const tv_config *config, const tv_config_field *field, char out[TV_CONFIG_NUMBER_BYTES])
 {
     const void *at = tv_config_field_at(config, field);
+    if (field->type == TV_CONFIG_INTS) {
+        format_ints(config, field, out);
+        return;
+    }
     if (field->type == TV_CONFIG_FLOAT) {
         double value = *(const double *)at;
         for (int digits = 15; digits <= 17; digits++) {

@@ -163,11 +163,13 @@ failed:
 static tv_status read_value(reader *r, const tv_config_field *field)
 {
     int is_list = r->event.type == YAML_SEQUENCE_START_EVENT;
-    if (is_list && field->type == TV_CONFIG_LIST)
+    if (is_list && (field->type == TV_CONFIG_LIST || field->type == TV_CONFIG_INTS))
         return read_list(r, field);
     if (r->event.type != YAML_SCALAR_EVENT)
         return FAIL_AT(r, event_line(r), "key '%s' takes %s, not a %s", field->name,
-                       field->type == TV_CONFIG_LIST ? "a text or a list of texts" : "one value",
+                       field->type == TV_CONFIG_LIST   ? "a text or a list of texts"
+                       : field->type == TV_CONFIG_INTS ? "a list of whole numbers"
+                                                       : "one value",
                        is_list ? "list" : "mapping");
     tv_config_scalar scalar = event_scalar(r);
     return locate(r, event_line(r), tv_config_field_set(r->config, field, &scalar));

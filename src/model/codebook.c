@@ -178,6 +178,8 @@ tv_status tv_codebook_create(tv_part **out)
     return create(&ops, NULL, out);
 }
 
+const int32_t *tv_codebook_motifs(const tv_part *codebook) { return ((const codebook_part *)codebook)->vq.row; }
+
 tv_status tv_composite_create(tv_part *codebook, tv_part **out)
 {
     static const tv_part_ops ops = CODEBOOK_OPS("composite");

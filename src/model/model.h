@@ -1,4 +1,4 @@
-// The configured parts strung together: embed, sequencer, L x (attention, ffn), head with loss.
+// The configured parts strung together: embed, sequencer, codebook, memgram, L x (attention, ffn), head with loss.
 #ifndef TV_MODEL_MODEL_H
 #define TV_MODEL_MODEL_H
 

@@ -40,8 +40,10 @@ static tv_status check_spec(const tv_params *params, const tv_tensor_spec *spec)
                        spec->name, spec->rows, spec->stack);
     }
     int table = spec->placement == TV_PLACE_TABLE;
-    if (table && (spec->cols > TV_VQ_COLS_MAX || tv_scale_group(spec->scale_type) < spec->cols || spec->bits < 0 ||
-                  spec->bits > TV_VQ_BITS_MAX || spec->bits > spec->cols || spec->rows > INT32_MAX || stack != 1)) {
+    if (table &&
+        (spec->cols > TV_VQ_COLS_MAX || tv_scale_group(spec->scale_type) < spec->cols || spec->bits < 0 ||
+         spec->bits > TV_VQ_BITS_MAX || spec->pattern_bits > spec->cols ||
+         (spec->pattern_bits != 0 && spec->pattern_bits != spec->bits) || spec->rows > INT32_MAX || stack != 1)) {
         return TV_FAIL(TV_INTERNAL, "tensor '%s' of %" PRId64 " x %" PRId64 " is not declared as a table can be",
                        spec->name, spec->rows, spec->cols);
     }

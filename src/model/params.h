@@ -36,8 +36,9 @@ typedef struct tv_tensor_spec {
     int frozen;     // takes no step: has no T_accum, E_accum, votes
     tv_placement placement;
     // A table stays packed: it has neither w8 nor votes, and its part runs the ballot on the rows that were used. One
-    // exponent a row (T64, cols <= 64), the initial exponent of a lookup, patterns in the first `bits` trits.
-    int bits;
+    // exponent a row (T64, cols <= 64), the initial exponent of a lookup. pattern_bits: `bits` when the rows of a bucket carry its
+    // pattern in their first trits (codebooks), or 0 when buckets do no more than split the rows.
+    int bits, pattern_bits;
 } tv_tensor_spec;
 
 // One tensor of the table. Pointers are backend memory and point at the first row that this rank holds.

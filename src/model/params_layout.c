@@ -218,7 +218,7 @@ tv_vq_table tv_param_table(const tv_param *param)
                          .first_row = param->first_row,
                          .held_rows = param->held_rows,
                          .cols = param->spec.cols,
-                         .bits = param->spec.bits,
+                         .bits = param->spec.pattern_bits,
                          .base = param->base,
                          .mantissa_bits = param->mantissa_bits,
                          .T = param->T,

@@ -25,8 +25,12 @@ tv_status tv_vq_declare(tv_vq *vq, const tv_part *part, tv_params *params, const
                        " need a pattern of %d trits, but codebook.width is %" PRId64
                        "; take larger buckets or a wider row",
                        part->name, rows, c->bucket_rows, vq->bits, vq->cols);
-    tv_tensor_spec table = {
-        .rows = rows, .cols = vq->cols, .scale_type = TV_T64, .placement = TV_PLACE_TABLE, .bits = vq->bits};
+    tv_tensor_spec table = {.rows = rows,
+                            .cols = vq->cols,
+                            .scale_type = TV_T64,
+                            .placement = TV_PLACE_TABLE,
+                            .bits = vq->bits,
+                            .pattern_bits = vq->bits};
     tv_side_spec usage = {
         .group = "tables", .dtype = TV_I16, .rows = rows, .cols = 1, .placement = TV_PLACE_TABLE, .bits = vq->bits};
     TV_TRY(tv_part_declare(part, params, "table", &table, &vq->table));
@@ -69,22 +73,13 @@ static void take_training(tv_vq *vq, tv_plan *plan)
 
 static tv_status allocate_host(tv_vq *vq, const tv_plan *plan)
 {
-    int64_t ranks = vq->ranks, messages = 2 * ranks * 8;
-    if (vq->host != NULL)
+    if (vq->host_rows != NULL)
         return TV_OK;
-    vq->host = calloc((size_t)(4 * ranks + messages), sizeof *vq->host);
-    vq->expected_units = calloc((size_t)ranks, sizeof *vq->expected_units);
     vq->host_rows = calloc((size_t)plan->tokens, sizeof *vq->host_rows);
     vq->host_distance = calloc((size_t)plan->tokens, sizeof *vq->host_distance);
-    vq->unit_commitment = calloc((size_t)(vq->units_a_rank * ranks + 1), sizeof *vq->unit_commitment);
-    if (vq->host == NULL || vq->expected_units == NULL || vq->host_rows == NULL || vq->host_distance == NULL ||
-        vq->unit_commitment == NULL)
-        return TV_FAIL(TV_MEMORY, "no memory for the counts of a codebook on %" PRId64 " ranks", ranks);
-    vq->sent = vq->host;
-    vq->received = vq->sent + ranks;
-    vq->sent_bytes = vq->received + ranks;
-    vq->received_bytes = vq->sent_bytes + ranks;
-    vq->messages = vq->received_bytes + ranks;
+    vq->unit_commitment = calloc((size_t)(vq->units_a_rank * vq->ranks + 1), sizeof *vq->unit_commitment);
+    if (vq->host_rows == NULL || vq->host_distance == NULL || vq->unit_commitment == NULL)
+        return TV_FAIL(TV_MEMORY, "no memory for the rows of a codebook's unit of %" PRId64 " tokens", plan->tokens);
     return TV_OK;
 }
 
@@ -100,13 +95,14 @@ tv_status tv_vq_plan(tv_vq *vq, tv_plan *plan)
     vq->first_bucket = vq->rank < vq->places ? tv_vq_place_first(vq->bits, vq->places, vq->rank) : buckets;
     vq->buckets =
         (vq->rank < vq->places ? tv_vq_place_first(vq->bits, vq->places, vq->rank + 1) : buckets) - vq->first_bucket;
-    vq->pool.backend = vq->step_pool.backend = params->backend;
+    vq->pool.backend = vq->ballots.pool.backend = params->backend;
+    vq->ballots.table = vq->table;
     vq->q = tv_arena_take(keep, tokens * vq->cols, 1);
     vq->scale = tv_arena_take(keep, tokens, sizeof(float));
     // A later part may read the rows.
     vq->w8 = tv_arena_take(&plan->saved, tokens * vq->cols, 1);
     vq->row_scale = tv_arena_take(&plan->saved, tokens, sizeof(float));
-    vq->row = tv_arena_take(keep, tokens, sizeof(int32_t));
+    vq->row = tv_arena_take(&plan->saved, tokens, sizeof(int32_t));
     vq->tokens = tokens;
     vq->from = tv_arena_take(scratch, tokens, sizeof(int32_t));
     if (vq->ranks == 1) {
@@ -121,19 +117,15 @@ tv_status tv_vq_plan(tv_vq *vq, tv_plan *plan)
     }
     if (plan->training)
         take_training(vq, plan);
+    TV_TRY(tv_table_link_open(&vq->link, plan, vq->bits, tokens));
     return allocate_host(vq, plan);
 }
 
 void tv_vq_free(tv_vq *vq)
 {
-    if (vq->step_pool.backend != NULL) {
-        vq->step_pool.backend->free(vq->ballots.bytes);
-        vq->step_pool.backend->free(vq->ballots.row);
-    }
+    tv_table_votes_free(&vq->ballots);
     tv_pool_free(&vq->pool);
-    tv_pool_free(&vq->step_pool);
-    free(vq->host);
-    free(vq->expected_units);
+    tv_table_link_close(&vq->link);
     free(vq->host_rows);
     free(vq->host_distance);
     free(vq->unit_commitment);

@@ -11,6 +11,8 @@
 
 #include "model/part.h"
 #include "model/pool.h"
+#include "model/table_link.h"
+#include "model/table_votes.h"
 
 // Queries as their owner sees them, and what it finds: of all units that came here at once.
 typedef struct tv_vq_found {
@@ -25,13 +27,6 @@ typedef struct tv_vq_found {
     int32_t *best_row, *best_score;
     uint8_t *answers; // [count, tv_vq_answer_bytes]
 } tv_vq_found;
-
-// The votes that came here since the step began. Backend memory that grows.
-typedef struct tv_vq_ballots {
-    uint8_t *bytes; // [capacity, tv_vq_vote_bytes]
-    int32_t *row;   // [capacity]
-    int64_t count, capacity;
-} tv_vq_ballots;
 
 // Numbers of a step in backend memory: of the ballot, restarts, usage, and one int32 of distinct rows.
 enum { TV_VQ_BALLOT = 0, TV_VQ_RESTARTS = 3, TV_VQ_USAGE = 4, TV_VQ_DISTINCT = 21, TV_VQ_COUNTS };
@@ -77,17 +72,15 @@ typedef struct tv_vq {
     uint8_t *votes; // [M, tv_vq_vote_bytes]
     tv_vq_found found;
     // of the step
-    tv_vq_ballots ballots;
+    tv_table_votes ballots;
     tv_vq_far *far;          // [buckets]
     int64_t *counts;         // [TV_VQ_COUNTS]
     double *unit_commitment; // [units of the step] host
     tv_vq_report report;
     tv_vq_recall recall; // of an evaluation
     // rows that travel
-    tv_pool pool, step_pool;
-    uint8_t *out, *in; // of the pool
-    int64_t *host, *sent, *received, *sent_bytes, *received_bytes, *messages;
-    int32_t *expected_units;
+    tv_pool pool;
+    tv_table_link link;
     int32_t *host_rows;   // [M]
     float *host_distance; // [windows]
 } tv_vq;
@@ -119,12 +112,6 @@ void tv_vq_tell_recall(const tv_vq *vq, tv_figures *figures);
 void tv_vq_take_found(const tv_vq *vq, tv_vq_found *found, tv_arena *arena, int64_t count);
 // found->q, scale (and unit, when far is wanted) -> answers, with this rank's rows.
 tv_status tv_vq_find(tv_vq *vq, tv_unit *unit, tv_vq_found *found, int want_far);
-// Says how many rows go to each place (sent), learns how many come (received), and proves that all ranks are at the same unit.
-tv_status tv_vq_exchange_counts(tv_vq *vq, tv_unit *unit, const char *layer);
-// out -> in, rows of `row_bytes`; back: as many as came go back.
-tv_status tv_vq_travel(tv_vq *vq, tv_unit *unit, int64_t row_bytes, int back);
-// Rows in all.
-int64_t tv_vq_total(const int64_t *counts, int ranks);
 // 1 when far queries of this step are collected for restarts.
 int tv_vq_restarts_in(const tv_vq *vq, int64_t step);
 

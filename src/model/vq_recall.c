@@ -167,7 +167,7 @@ static tv_status take_memory(const tv_vq *vq, oracle *o, tv_pool *pool)
 tv_status tv_vq_ask_oracle(tv_vq *vq, tv_unit *unit)
 {
     oracle o = {.probes = vq->bits < 6 ? 1 << vq->bits : TV_VQ_PROBES_MAX};
-    tv_status st = take_memory(vq, &o, &vq->step_pool);
+    tv_status st = take_memory(vq, &o, &vq->ballots.pool);
     if (st == TV_OK)
         st = run(vq, unit, &o);
     free(o.records);

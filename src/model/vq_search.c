@@ -1,53 +1,9 @@
 // Queries to the buckets' holders, and rows back.
 #include <string.h>
 
-#include "comm/comm.h"
-#include "comm/row_exchange.h"
 #include "model/vq.h"
 
-enum { DIGITS = 5, RECORD = 1 };
-
-int64_t tv_vq_total(const int64_t *counts, int ranks)
-{
-    int64_t total = 0;
-    for (int r = 0; r < ranks; r++)
-        total += counts[r];
-    return total;
-}
-
-tv_status tv_vq_exchange_counts(tv_vq *vq, tv_unit *unit, const char *layer)
-{
-    int64_t apart = unit->training ? vq->units_a_rank : 0; // units of neighbours; an evaluation counts none
-    for (int r = 0; r < vq->ranks; r++)
-        vq->expected_units[r] = (int32_t)((int64_t)unit->index + (r - vq->rank) * apart);
-    tv_row_counts counts = {.experts = RECORD,
-                            .step = unit->step,
-                            .layer = layer,
-                            .unit = (int32_t)unit->index,
-                            .expected_units = vq->expected_units,
-                            .sent = vq->sent,
-                            .received = vq->received,
-                            .buffer = vq->messages};
-    TV_TRY(tv_row_exchange_counts(unit->comm, &counts));
-    for (int r = 0; r < vq->ranks; r++)
-        if (vq->received[r] > vq->tokens)
-            return TV_FAIL(TV_COMM, "%s: rank %d announces %lld rows, more than the %lld tokens of a unit", layer, r,
-                           (long long)vq->received[r], (long long)vq->tokens);
-    return TV_OK;
-}
-
-tv_status tv_vq_travel(tv_vq *vq, tv_unit *unit, int64_t row_bytes, int back)
-{
-    const int64_t *sent = back ? vq->received : vq->sent, *received = back ? vq->sent : vq->received;
-    for (int r = 0; r < vq->ranks; r++) {
-        vq->sent_bytes[r] = sent[r] * row_bytes;
-        vq->received_bytes[r] = received[r] * row_bytes;
-        vq->report.wire_bytes += r == vq->rank || !unit->training ? 0 : vq->sent_bytes[r];
-    }
-    tv_all_to_all args = {
-        .send = vq->out, .send_bytes = vq->sent_bytes, .recv = vq->in, .recv_bytes = vq->received_bytes};
-    return tv_comm_device_all_to_all_v_bytes(unit->comm, &args, TV_WIRE_TOKENS, unit->stream);
-}
+enum { DIGITS = 5 };
 
 // The best row of this rank's buckets for each query; far: also the buckets' farthest queries.
 static tv_status search_own(tv_vq *vq, tv_unit *unit, tv_vq_found *found, int want_far)
@@ -124,8 +80,8 @@ static tv_status name_units(tv_vq *vq, tv_unit *unit, tv_vq_found *found)
 {
     int64_t first = 0;
     for (int r = 0; r < vq->ranks; r++) {
-        int32_t number = vq->ranks > 1 ? vq->expected_units[r] : (int32_t)unit->index;
-        int64_t left = vq->ranks > 1 ? vq->received[r] : found->count;
+        int32_t number = vq->ranks > 1 ? vq->link.expected_units[r] : (int32_t)unit->index;
+        int64_t left = vq->ranks > 1 ? vq->link.received[r] : found->count;
         for (int64_t i = 0; i < left; i++)
             vq->host_rows[i] = number;
         TV_TRY(unit->backend->copy(found->unit + first, vq->host_rows, (size_t)left * sizeof(int32_t),
@@ -202,25 +158,25 @@ static tv_status address_queries(tv_vq *vq, tv_unit *unit, const char *layer)
                             .index = vq->index,
                             .counts = vq->place_counts};
     TV_TRY(backend->vq.send(&send, unit->stream));
-    memset(vq->sent, 0, (size_t)vq->ranks * sizeof *vq->sent);
-    TV_TRY(backend->copy(vq->sent, vq->place_counts, (size_t)vq->places * sizeof *vq->sent, TV_COPY_TO_HOST,
+    memset(vq->link.sent, 0, (size_t)vq->ranks * sizeof *vq->link.sent);
+    TV_TRY(backend->copy(vq->link.sent, vq->place_counts, (size_t)vq->places * sizeof *vq->link.sent, TV_COPY_TO_HOST,
                          unit->stream));
     for (int r = 0; r < vq->ranks && unit->training; r++)
-        vq->report.sent_queries += r == vq->rank ? 0 : vq->sent[r];
-    return tv_vq_exchange_counts(vq, unit, layer);
+        vq->report.sent_queries += r == vq->rank ? 0 : vq->link.sent[r];
+    return tv_table_link_counts(&vq->link, unit, layer);
 }
 
 // Buffers for what goes out, what comes in, and the search; either side of an exchange may be the longer one.
 static tv_status bind_buffers(tv_vq *vq, tv_vq_found *found)
 {
-    int64_t out = tv_vq_total(vq->sent, vq->ranks), in = tv_vq_total(vq->received, vq->ranks);
+    int64_t out = tv_table_link_total(&vq->link, vq->link.sent), in = tv_table_link_total(&vq->link, vq->link.received);
     int64_t most = out > in ? out : in;
     tv_arena arena;
     tv_arena_init(&arena, "the queries of a codebook");
     for (int pass = 0; pass < 2; pass++) {
         tv_vq_take_found(vq, found, &arena, in);
-        vq->out = tv_arena_take(&arena, most * tv_wire_row_bytes(vq->cols, DIGITS), 1);
-        vq->in = tv_arena_take(&arena, most * tv_wire_row_bytes(vq->cols, DIGITS), 1);
+        vq->link.out = tv_arena_take(&arena, most * tv_wire_row_bytes(vq->cols, DIGITS), 1);
+        vq->link.in = tv_arena_take(&arena, most * tv_wire_row_bytes(vq->cols, DIGITS), 1);
         vq->answer_row = tv_arena_take(&arena, out, sizeof(int32_t));
         vq->answer_score = tv_arena_take(&arena, out, sizeof(int32_t));
         if (pass == 0)
@@ -235,7 +191,7 @@ static tv_status find_elsewhere(tv_vq *vq, tv_unit *unit, int want_far, const ch
     tv_vq_found found;
     TV_TRY(address_queries(vq, unit, layer));
     TV_TRY(bind_buffers(vq, &found));
-    tv_rows_pack_args pack = {.rows = tv_vq_total(vq->sent, vq->ranks),
+    tv_rows_pack_args pack = {.rows = tv_table_link_total(&vq->link, vq->link.sent),
                               .cols = vq->cols,
                               .slots = 1,
                               .digits = DIGITS,
@@ -243,13 +199,13 @@ static tv_status find_elsewhere(tv_vq *vq, tv_unit *unit, int want_far, const ch
                               .item = vq->item,
                               .q = vq->q,
                               .scale = vq->scale,
-                              .bytes = vq->out};
+                              .bytes = vq->link.out};
     TV_TRY(backend->rows_pack(&pack, unit->stream));
-    TV_TRY(tv_vq_travel(vq, unit, tv_wire_row_bytes(vq->cols, DIGITS), 0));
+    TV_TRY(tv_table_link_travel(&vq->link, unit, tv_wire_row_bytes(vq->cols, DIGITS), 0));
     tv_rows_unpack_args unpack = {.rows = found.count,
                                   .cols = vq->cols,
                                   .digits = DIGITS,
-                                  .bytes = vq->in,
+                                  .bytes = vq->link.in,
                                   .q = found.q,
                                   .scale = found.scale,
                                   .fault = unit->fault};
@@ -257,10 +213,10 @@ static tv_status find_elsewhere(tv_vq *vq, tv_unit *unit, int want_far, const ch
     if (want_far)
         TV_TRY(name_units(vq, unit, &found));
     TV_TRY(tv_vq_find(vq, unit, &found, want_far));
-    uint8_t *home = vq->in;
-    vq->out = found.answers;
-    TV_TRY(tv_vq_travel(vq, unit, tv_vq_answer_bytes(vq->cols), 1));
-    return choose_rows(vq, unit, home, tv_vq_total(vq->sent, vq->ranks), vq->index);
+    uint8_t *home = vq->link.in;
+    vq->link.out = found.answers;
+    TV_TRY(tv_table_link_travel(&vq->link, unit, tv_vq_answer_bytes(vq->cols), 1));
+    return choose_rows(vq, unit, home, tv_table_link_total(&vq->link, vq->link.sent), vq->index);
 }
 
 tv_status tv_vq_forward(tv_vq *vq, tv_unit *unit, const float *z, const char *layer)

@@ -9,51 +9,6 @@
 
 enum { USAGE_START = 2 }; // of a row that starts again: it lasts two halvings without use
 
-static tv_status make_room(tv_vq *vq, const tv_backend *backend, int64_t more)
-{
-    tv_vq_ballots *b = &vq->ballots;
-    int64_t size = tv_vq_vote_bytes(vq->cols), capacity = b->count + more + (b->count + more) / 4;
-    void *bytes = NULL, *row = NULL;
-    if (b->count + more <= b->capacity)
-        return TV_OK;
-    TV_TRY(backend->sync(NULL)); // kernels may still use the old memory
-    tv_status st = backend->alloc((size_t)(capacity * size), &bytes);
-    if (st == TV_OK)
-        st = backend->alloc((size_t)capacity * sizeof(int32_t), &row);
-    if (st == TV_OK && b->count > 0)
-        st = backend->copy(bytes, b->bytes, (size_t)(b->count * size), TV_COPY_DEVICE, NULL);
-    if (st == TV_OK && b->count > 0)
-        st = backend->copy(row, b->row, (size_t)b->count * sizeof(int32_t), TV_COPY_DEVICE, NULL);
-    backend->free(st == TV_OK ? b->bytes : bytes);
-    backend->free(st == TV_OK ? b->row : row);
-    if (st == TV_OK)
-        *b = (tv_vq_ballots){bytes, row, b->count, capacity};
-    return st;
-}
-
-// `count` votes that came here join the step's.
-static tv_status keep_votes(tv_vq *vq, tv_unit *unit, const uint8_t *bytes, int64_t count)
-{
-    const tv_backend *backend = unit->backend;
-    const tv_param *param = &unit->params->items[vq->table];
-    int64_t size = tv_vq_vote_bytes(vq->cols);
-    if (count == 0)
-        return TV_OK;
-    TV_TRY(make_room(vq, backend, count));
-    tv_vq_votes_rows_args rows = {.count = count,
-                                  .cols = vq->cols,
-                                  .first_row = param->first_row,
-                                  .held_rows = param->held_rows,
-                                  .bytes = bytes,
-                                  .row = vq->ballots.row + vq->ballots.count,
-                                  .fault = unit->fault};
-    TV_TRY(backend->vq.votes_rows(&rows, unit->stream));
-    TV_TRY(backend->copy(vq->ballots.bytes + vq->ballots.count * size, bytes, (size_t)(count * size), TV_COPY_DEVICE,
-                         unit->stream));
-    vq->ballots.count += count;
-    return TV_OK;
-}
-
 // The unit's votes, a row each, in vq->votes; how many.
 static tv_status make_votes(tv_vq *vq, tv_unit *unit, int64_t *count)
 {
@@ -89,34 +44,22 @@ static tv_status make_votes(tv_vq *vq, tv_unit *unit, int64_t *count)
     return backend->vq.votes(&votes, unit->stream);
 }
 
-// Rows come in order, so each owner's are neighbours.
-static tv_status count_owners(tv_vq *vq, tv_unit *unit, int64_t count)
-{
-    TV_TRY(unit->backend->copy(vq->host_rows, vq->distinct, (size_t)count * sizeof(int32_t), TV_COPY_TO_HOST,
-                               unit->stream));
-    memset(vq->sent, 0, (size_t)vq->ranks * sizeof *vq->sent);
-    for (int64_t i = 0; i < count; i++) {
-        int64_t bucket = tv_vq_bucket_of(vq->rows, vq->bits, vq->host_rows[i]);
-        int owner = tv_vq_place_of(vq->bits, vq->places, bucket);
-        vq->sent[owner]++;
-        vq->report.sent_votes += owner != vq->rank;
-    }
-    return TV_OK;
-}
-
 static tv_status send_votes(tv_vq *vq, tv_unit *unit, int64_t count, const char *layer)
 {
     tv_arena arena;
-    TV_TRY(count_owners(vq, unit, count));
-    TV_TRY(tv_vq_exchange_counts(vq, unit, layer));
-    int64_t came = tv_vq_total(vq->received, vq->ranks);
+    TV_TRY(unit->backend->copy(vq->host_rows, vq->distinct, (size_t)count * sizeof(int32_t), TV_COPY_TO_HOST,
+                               unit->stream));
+    vq->report.sent_votes +=
+        tv_table_link_address(&vq->link, &unit->params->items[vq->table].spec, vq->host_rows, count);
+    TV_TRY(tv_table_link_counts(&vq->link, unit, layer));
+    int64_t came = tv_table_link_total(&vq->link, vq->link.received);
     tv_arena_init(&arena, "the votes of a codebook");
     tv_arena_take(&arena, came * tv_vq_vote_bytes(vq->cols), 1);
     TV_TRY(tv_pool_bind(&vq->pool, &arena));
-    vq->in = tv_arena_take(&arena, came * tv_vq_vote_bytes(vq->cols), 1);
-    vq->out = vq->votes;
-    TV_TRY(tv_vq_travel(vq, unit, tv_vq_vote_bytes(vq->cols), 0));
-    return keep_votes(vq, unit, vq->in, came);
+    vq->link.in = tv_arena_take(&arena, came * tv_vq_vote_bytes(vq->cols), 1);
+    vq->link.out = vq->votes;
+    TV_TRY(tv_table_link_travel(&vq->link, unit, tv_vq_vote_bytes(vq->cols), 0));
+    return tv_table_votes_keep(&vq->ballots, unit, vq->link.in, came);
 }
 
 // Sums over windows, added in order: what a unit's tokens add does not depend on who ran it.
@@ -156,62 +99,26 @@ tv_status tv_vq_backward(tv_vq *vq, tv_unit *unit, const float *g, float *z_grad
         return TV_OK;
     TV_TRY(add_commitment(vq, unit));
     TV_TRY(make_votes(vq, unit, &count));
-    return vq->ranks == 1 ? keep_votes(vq, unit, vq->votes, count) : send_votes(vq, unit, count, vq->part->name);
+    return vq->ranks == 1 ? tv_table_votes_keep(&vq->ballots, unit, vq->votes, count)
+                          : send_votes(vq, unit, count, vq->part->name);
 }
 
 tv_status tv_vq_before_step(tv_vq *vq, tv_unit *unit)
 {
     vq->ballots.count = 0;
-    vq->report.sent_queries = vq->report.sent_votes = vq->report.wire_bytes = 0;
+    vq->report.sent_queries = vq->report.sent_votes = vq->link.wire_bytes = 0;
     TV_TRY(unit->backend->zero(vq->counts, TV_VQ_COUNTS * sizeof *vq->counts, unit->stream));
     if (!tv_vq_restarts_in(vq, unit->step))
         return TV_OK;
     return unit->backend->zero(vq->far, (size_t)vq->buckets * sizeof *vq->far, unit->stream);
 }
 
-static tv_vq_ballot_args describe_ballot(const tv_vq *vq, const tv_unit *unit)
+static tv_status run_ballot(tv_vq *vq, tv_unit *unit)
 {
-    const tv_step_rule *rule = unit->rule;
-    const tv_param *param = &unit->params->items[vq->table];
-    return (tv_vq_ballot_args){.table = tv_param_table(param),
-                               .bytes = vq->ballots.bytes,
-                               .usage = unit->params->sides[vq->usage].data,
-                               .rule = rule->rule,
-                               .combine = rule->combine,
-                               .units = rule->units,
-                               .quorum = rule->quorum,
-                               .threshold = rule->threshold,
-                               .eta_q = rule->eta_q,
-                               .classic_step = rule->classic_step,
-                               .theta_min = rule->theta_min,
-                               .eta_e_q = rule->eta_e_q,
-                               .exponent_threshold = rule->exponent_threshold,
-                               .seed = unit->seed,
-                               .tensor_id = param->id,
-                               .step = unit->step,
-                               .stats = vq->counts + TV_VQ_BALLOT};
-}
-
-static tv_status run_ballot(tv_vq *vq, tv_unit *unit, int64_t *touched)
-{
-    const tv_backend *backend = unit->backend;
-    int64_t votes = vq->ballots.count;
-    int32_t *distinct = (int32_t *)(vq->counts + TV_VQ_DISTINCT), rows = 0;
-    tv_vq_ballot_args ballot = describe_ballot(vq, unit);
-    tv_vq_group_args group = {.entries = votes, .row = vq->ballots.row, .count = distinct};
-    tv_arena arena;
-    tv_arena_init(&arena, "the votes of a codebook's step");
-    for (int pass = 0; pass < 2; pass++) {
-        ballot.order = group.order = tv_arena_take(&arena, votes, sizeof(int32_t));
-        ballot.distinct = group.distinct = tv_arena_take(&arena, votes, sizeof(int32_t));
-        ballot.start = group.start = tv_arena_take(&arena, votes + 1, sizeof(int32_t));
-        if (pass == 0)
-            TV_TRY(tv_pool_bind(&vq->step_pool, &arena));
-    }
-    TV_TRY(backend->vq.group(&group, unit->stream));
-    TV_TRY(backend->copy(&rows, distinct, sizeof rows, TV_COPY_TO_HOST, unit->stream));
-    *touched = ballot.count = rows;
-    return backend->vq.ballot(&ballot, unit->stream);
+    tv_table_ballot ballot = {.usage = unit->params->sides[vq->usage].data,
+                              .distinct = (int32_t *)(vq->counts + TV_VQ_DISTINCT),
+                              .stats = vq->counts + TV_VQ_BALLOT};
+    return tv_table_votes_ballot(&vq->ballots, unit, &ballot);
 }
 
 static tv_status restart_rows(tv_vq *vq, tv_unit *unit)
@@ -257,7 +164,7 @@ static void describe_usage(tv_vq *vq, const int64_t *usage)
 }
 
 // Sums over the ranks of what each did.
-static tv_status collect(tv_vq *vq, tv_unit *unit, int64_t touched)
+static tv_status collect(tv_vq *vq, tv_unit *unit)
 {
     enum { TOUCHED = TV_VQ_COUNTS, QUERIES, VOTES, WIRE, NUMBERS };
     int64_t n[NUMBERS];
@@ -266,10 +173,10 @@ static tv_status collect(tv_vq *vq, tv_unit *unit, int64_t touched)
     double sum = 0;
     TV_TRY(unit->backend->copy(n, vq->counts, TV_VQ_COUNTS * sizeof *n, TV_COPY_TO_HOST, unit->stream));
     n[TV_VQ_DISTINCT] = 0;
-    n[TOUCHED] = touched;
+    n[TOUCHED] = vq->ballots.touched;
     n[QUERIES] = r->sent_queries;
     n[VOTES] = r->sent_votes;
-    n[WIRE] = r->wire_bytes;
+    n[WIRE] = vq->link.wire_bytes;
     if (vq->ranks > 1) {
         TV_TRY(tv_comm_sum_i64(unit->comm, n, NUMBERS, TV_WIRE_METRICS));
         TV_TRY(tv_comm_all_gather_bytes(unit->comm, vq->unit_commitment,
@@ -292,9 +199,8 @@ static tv_status collect(tv_vq *vq, tv_unit *unit, int64_t touched)
 
 tv_status tv_vq_after_step(tv_vq *vq, tv_unit *unit)
 {
-    int64_t touched = 0;
-    TV_TRY(run_ballot(vq, unit, &touched));
+    TV_TRY(run_ballot(vq, unit));
     TV_TRY(restart_rows(vq, unit));
     TV_TRY(age_usage(vq, unit));
-    return collect(vq, unit, touched);
+    return collect(vq, unit);
 }

@@ -120,11 +120,12 @@ static void test_unknown_names(void **state)
         {"trian:\n  steps: 1\n", "run.yaml:1: section 'trian' is unknown; did you mean 'train'?"},
         {"# first\nsteps: 1\n", "run.yaml:2: section 'steps' is unknown; did you mean 'train.steps'?"},
         {"parallel_settings: 1\n", "run.yaml:1: section 'parallel_settings' is unknown; there are: model, moe, "
-                                   "codebook, composite, loss, parallel, data, train, "
+                                   "codebook, composite, memgram, loss, parallel, data, train, "
                                    "vote, update, checkpoint, guard, comm, run"},
-        {"\"\": 1\n", "run.yaml:1: section '' is unknown; there are: model, moe, codebook, composite, loss, parallel, "
-                      "data, train, vote, update, "
-                      "checkpoint, guard, comm, run"},
+        {"\"\": 1\n",
+         "run.yaml:1: section '' is unknown; there are: model, moe, codebook, composite, memgram, loss, parallel, "
+         "data, train, vote, update, "
+         "checkpoint, guard, comm, run"},
     };
     (void)state;
     EXPECT_REFUSED(cases);
@@ -193,6 +194,13 @@ static void test_wrong_shapes(void **state)
         {"train:\n  \"steps\\0\": 1\n", "run.yaml:2: the name of a key holds a NUL byte"},
         {"train:\n  steps: [1]\n", "run.yaml:2: key 'train.steps' takes one value, not a list"},
         {"train:\n  steps:\n    a: 1\n", "run.yaml:3: key 'train.steps' takes one value, not a mapping"},
+        {"memgram:\n  orders: [2, 9]\n", "run.yaml:2: key 'memgram.orders': 9 is outside 2..8"},
+        {"memgram:\n  orders: 1\n", "run.yaml:2: key 'memgram.orders': 1 is outside 2..8"},
+        {"memgram:\n  orders: [2, a]\n", "run.yaml:2: key 'memgram.orders': 'a' is no whole number"},
+        {"memgram:\n  orders: []\n", "run.yaml:2: key 'memgram.orders': the list is empty; it needs at least one item"},
+        {"memgram:\n  orders: [2, 3, 4, 5, 6, 7, 8, 8]\n", "run.yaml:2: key 'memgram.orders': more than 7 items"},
+        {"memgram:\n  orders: {a: b}\n",
+         "run.yaml:2: key 'memgram.orders' takes a list of whole numbers, not a mapping"},
         {"data:\n  train: {a: b}\n", "run.yaml:2: key 'data.train' takes a text or a list of texts, not a mapping"},
         {"data:\n  train: []\n", "run.yaml:2: key 'data.train': the list is empty; it needs at least one item"},
         {"data:\n  train:\n    - a\n    - [b]\n",
@@ -273,9 +281,10 @@ static void test_assignments(void **state)
         {"run.dir=a\n--- b", "--set run.dir=a?--- b: a second document starts here; a config is one"},
         {"data.train=[a",
          "--set data.train=[a: not valid YAML: while parsing a flow sequence, did not find expected ',' or ']'"},
-        {"=1", "--set =1: section '' is unknown; there are: model, moe, codebook, composite, loss, parallel, data, "
-               "train, vote, update, "
-               "checkpoint, guard, comm, run"},
+        {"=1",
+         "--set =1: section '' is unknown; there are: model, moe, codebook, composite, memgram, loss, parallel, data, "
+         "train, vote, update, "
+         "checkpoint, guard, comm, run"},
     };
     tv_config c;
     (void)state;

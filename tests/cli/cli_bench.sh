@@ -6,7 +6,7 @@ make_small
 export TMPDIR=$work
 
 expect 2 trivote bench
-says 'all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, step, memory, save'
+says 'all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, memgram, step, memory, save'
 expect 2 trivote bench stpe
 says "did you mean 'step'"
 expect 2 trivote bench step --config nowhere.yaml
@@ -16,9 +16,16 @@ says 'did you mean.*width'
 expect 2 ranks 2 bench decode
 says_once 'runs as one process'
 
+expect 0 trivote bench memgram --backend cpu
+says_once '^n-grams of 4096 tokens, 4 orders, 1000000 rows of 64'
 expect 0 trivote bench codebook --backend cpu
 says_once '^codebook of 1000000 x 64, 512 buckets'
 says_once '^  search, 8 probes +4096 tokens'
+expect 0 ranks 2 bench moe codebook --backend cpu
+for what in 'rows of experts' 'queries and answers of a codebook'; do
+    says_once "^$what between 2 ranks of cpu"
+done
+says '  own, with its counts +[0-9.]+ ms +[0-9.]+ GB/s +[0-9]+%'
 expect 0 trivote bench decode quantise attention
 for table in decode quantise attention; do
     says_once "^$table of "

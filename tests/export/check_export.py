@@ -105,8 +105,13 @@ class Cursor:
         return self.data[self.at - length : self.at].decode("utf-8")
 
     def value(self):
-        kind = self.take("I")
+        return self.of_kind(self.take("I"))
+
+    def of_kind(self, kind):
         forms = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+        if kind == 9:
+            kind, count = self.take("I"), self.take("Q")
+            return [self.of_kind(kind) for _ in range(count)]
         return self.text() if kind == 8 else self.take(forms[kind])
 
 

@@ -258,6 +258,55 @@ void oracle_codebook(const oracle *o, const double *x, double *y)
     free(normed);
 }
 
+// The row of the n-gram that ends at ids[0], by ops_memgram.h.
+static int64_t gram_row(const int32_t *ids, int64_t n, int64_t rows)
+{
+    uint64_t h = (uint64_t)n * 0x9E3779B97F4A7C15u;
+    for (int64_t i = n - 1; i >= 0; i--) {
+        h = (h ^ (uint32_t)ids[-i]) * 0xFF51AFD7ED558CCDu;
+        h ^= h >> 32;
+    }
+    return (int64_t)(h % (uint64_t)rows);
+}
+
+// y [cols] += gate row, of a row without strength.
+static void add_row(const double *z, const double *row, int64_t cols, double *y)
+{
+    double zz = 0, ww = 0, dot = 0;
+    for (int64_t c = 0; c < cols; c++) {
+        zz += z[c] * z[c];
+        ww += row[c] * row[c];
+        dot += z[c] * row[c];
+    }
+    double size = sqrt(zz / (double)cols + 1e-5) * sqrt(ww / (double)cols);
+    double gate = 0.5 / (1 + exp(-(size > 0 ? dot / size : 0) / 8));
+    for (int64_t c = 0; c < cols; c++) {
+        y[c] += gate * row[c];
+    }
+}
+
+void oracle_memgram(const oracle *o, const double *x, double *y)
+{
+    const tv_config_memgram *m = &o->config->memgram;
+    int64_t width = o->config->model.width, cols = 64, context = o->config->model.context;
+    double *normed = norm(o, "norm", x, o->tokens), *z = linear(o, "down", normed);
+    double *mixed = new_doubles(o->tokens * cols), *table = o->weights[find(o, "struct")];
+    for (int64_t t = 0; t < o->tokens; t++) {
+        for (int64_t j = 0; j < m->order_count && m->orders[j] <= t % context + 1; j++) {
+            int64_t row = gram_row(o->ids + t, m->orders[j], m->rows);
+            add_row(z + t * cols, table + row * cols, cols, mixed + t * cols);
+        }
+    }
+    double *out = linear(o, "up", mixed);
+    for (int64_t i = 0; i < o->tokens * width; i++) {
+        y[i] = x[i] + out[i];
+    }
+    free(out);
+    free(mixed);
+    free(z);
+    free(normed);
+}
+
 // h [F] of one expert for one token's norm(x).
 static void expert_hidden(const oracle *o, int64_t expert, const double *normed, double *h)
 {

@@ -24,7 +24,8 @@ void oracle_free(oracle *o);
 
 // y [M, D] = the part's output for the stream x [M, D] (the embedding ignores x).
 typedef void oracle_forward(const oracle *o, const double *x, double *y);
-oracle_forward oracle_embed, oracle_sequencer, oracle_attention, oracle_ffn, oracle_moe, oracle_codebook;
+oracle_forward oracle_embed, oracle_sequencer, oracle_attention, oracle_ffn, oracle_moe, oracle_codebook,
+    oracle_memgram;
 // Sum over the tokens of the cross-entropy of the head's logits.
 double oracle_head_loss(const oracle *o, const double *x);
 

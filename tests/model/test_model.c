@@ -118,6 +118,31 @@ static void test_backends_latent(void **state)
     backends_agree(&config, WINDOWS, 1);
 }
 
+// Tables of n-grams, with motifs behind them where the backend has codebooks.
+static tv_config memgram_config(int codes)
+{
+    tv_config config = fixture_odd_config();
+    config.memgram = (tv_config_memgram){.rows = 301, .orders = {2, 3, 5}, .order_count = 3, .decay_every = 1000};
+    if (codes) {
+        config.codebook = (tv_config_codebook){
+            .rows = 90, .width = 30, .bucket_rows = 10, .exact_rows = 20, .probes = 2, .usage_halving = 1000};
+    }
+    return config;
+}
+
+static void test_backends_memgram(void **state)
+{
+    (void)state;
+    const tv_backend *other = fixture_backend(other_name());
+    int tables = other->vq.group != NULL;
+    other->close();
+    for (int codes = 0; codes < 2 && tables; codes++) {
+        tv_config config = memgram_config(codes);
+        backends_agree(&config, WINDOWS, 1);
+        backends_agree(&config, WINDOWS, 7);
+    }
+}
+
 // Sizes past the tiles and vectors of a fast backend.
 static void test_backends_larger(void **state)
 {
@@ -141,12 +166,10 @@ static float *copy_logits(const fixture *f)
 }
 
 // Changing one byte moves no logit before it and none of another window, and does move its own.
-static void test_causal(void **state)
+static void check_causal(const tv_config *config)
 {
-    (void)state;
-    tv_config config = fixture_odd_config();
     fixture f;
-    fixture_open(&f, fixture_backend("ref"), &config, TOKENS, 0);
+    fixture_open(&f, fixture_backend("ref"), config, TOKENS, 0);
     TEST_TRY(tv_model_forward(&f.model, &f.unit));
     float *before = copy_logits(&f);
     for (int64_t changed = 0; changed < TOKENS; changed += 3) {
@@ -168,14 +191,21 @@ static void test_causal(void **state)
     fixture_close(&f);
 }
 
-// One window alone gives the logits that it has in the batch, in training as in evaluation.
-static void check_batch(int64_t latent_kv)
+static void test_causal(void **state)
 {
-    tv_config config = fixture_odd_config();
-    config.model.latent_kv = latent_kv;
+    (void)state;
+    tv_config plain = fixture_odd_config(), grams = memgram_config(0), motifs = memgram_config(1);
+    check_causal(&plain);
+    check_causal(&grams);
+    check_causal(&motifs);
+}
+
+// One window alone gives the logits that it has in the batch, in training as in evaluation.
+static void check_batch(const tv_config *config)
+{
     fixture f, g;
-    fixture_open(&f, fixture_backend("ref"), &config, TOKENS, 1);
-    fixture_open(&g, fixture_backend("ref"), &config, TOKENS, 0);
+    fixture_open(&f, fixture_backend("ref"), config, TOKENS, 1);
+    fixture_open(&g, fixture_backend("ref"), config, TOKENS, 0);
     TEST_TRY(tv_model_forward(&f.model, &f.unit));
     const size_t window_bytes = CONTEXT * TV_VOCAB * sizeof(float);
     for (int64_t w = 0; w < WINDOWS; w++) {
@@ -199,8 +229,11 @@ static void check_batch(int64_t latent_kv)
 static void test_batch(void **state)
 {
     (void)state;
-    check_batch(0);
-    check_batch(11);
+    tv_config plain = fixture_odd_config(), latent = plain, motifs = memgram_config(1);
+    latent.model.latent_kv = 11;
+    check_batch(&plain);
+    check_batch(&latent);
+    check_batch(&motifs);
 }
 
 // A unit of no tokens, which a rank runs while others need its experts, changes nothing.
@@ -368,12 +401,21 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest comparisons[] = {cmocka_unit_test(test_backends), cmocka_unit_test(test_backends_latent),
+                                             cmocka_unit_test(test_backends_memgram),
                                              cmocka_unit_test(test_backends_larger), cmocka_unit_test(test_no_tokens)};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_backends), cmocka_unit_test(test_backends_latent), cmocka_unit_test(test_backends_larger),
-        cmocka_unit_test(test_causal),   cmocka_unit_test(test_batch),           cmocka_unit_test(test_repeatable),
-        cmocka_unit_test(test_measure),  cmocka_unit_test(test_table),           cmocka_unit_test(test_saved_bytes),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_no_tokens),
+        cmocka_unit_test(test_backends),
+        cmocka_unit_test(test_backends_latent),
+        cmocka_unit_test(test_backends_memgram),
+        cmocka_unit_test(test_backends_larger),
+        cmocka_unit_test(test_causal),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_repeatable),
+        cmocka_unit_test(test_measure),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_saved_bytes),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_no_tokens),
     };
     const tv_backend *other;
     if (getenv("TV_TEST_BACKEND") == NULL) {

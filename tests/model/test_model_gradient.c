@@ -10,6 +10,7 @@
 #include "model/embed.h"
 #include "model/ffn.h"
 #include "model/head.h"
+#include "model/memgram.h"
 #include "model/moe.h"
 #include "model/sequencer.h"
 #include "model_oracle.h"
@@ -338,6 +339,57 @@ static void test_codebook(void **state)
     check_part(&c);
 }
 
+// Counters of the table's rows move against the gradient, and only those of rows that were looked up.
+static void check_row_votes(check *c)
+{
+    const tv_step_rule rule = {.units = 1, .quorum = 1, .threshold = 64, .eta_q = 8 << 16, .exponent_threshold = 64};
+    const tv_param *table = &c->f.params.items[2];
+    int64_t count = table->spec.rows * table->spec.cols, clear = 0, still = 0;
+    double *g = calloc((size_t)count, sizeof *g), square = 0;
+    assert_non_null(g);
+    assert_string_equal(table->spec.name, "memgram.struct");
+    memset(table->T_accum, 0, (size_t)count);
+    for (int64_t i = 0; i < count; i++) {
+        g[i] = difference(c, &c->o.weights[2][i]);
+        square += g[i] * g[i];
+    }
+    c->f.unit.rule = &rule;
+    TEST_TRY(c->f.part->ops->after_step(c->f.part, &c->f.unit));
+    double rms = sqrt(square / (double)count);
+    for (int64_t i = 0; i < count; i++) {
+        assert_true(table->T_accum[i] == 0 || table->T_accum[i] == 8 || table->T_accum[i] == -8);
+        if (g[i] == 0)
+            assert_int_equal(table->T_accum[i], 0);
+        still += g[i] == 0;
+        clear += fabs(g[i]) > 0.3 * rms;
+        if (fabs(g[i]) > 0.3 * rms)
+            assert_int_equal(table->T_accum[i], g[i] > 0 ? -8 : 8);
+    }
+    print_message("%s: %d of %d gradients are clear\n", table->spec.name, (int)clear, (int)count);
+    assert_true(clear > count / 4 && still > 0 && still < count);
+    free(g);
+}
+
+static void test_memgram(void **state)
+{
+    (void)state;
+    tv_config config = fixture_odd_config();
+    config.memgram = (tv_config_memgram){.rows = 53, .orders = {2, 3}, .order_count = 2, .decay_every = 1000};
+    tv_part *part = NULL;
+    TEST_TRY(tv_memgram_create(NULL, &part));
+    check c = {.forward = oracle_memgram, .residual = 1};
+    check_open(&c, part, &config, 4);
+    TEST_TRY(part->ops->before_step(part, &c.f.unit));
+    check_forward(&c);
+    TEST_TRY(part->ops->backward(part, &c.f.unit, c.f.dx));
+    assert_int_equal(*c.f.fault, 0);
+    check_dx(&c);
+    for (int64_t i = 1; i < c.f.params.count; i += 2) // down, up
+        check_votes(&c, &c.f.params.items[i], c.o.weights[i]);
+    check_row_votes(&c);
+    check_close(&c);
+}
+
 static void test_head(void **state)
 {
     (void)state;
@@ -362,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_moe),
         cmocka_unit_test(test_moe_dense),
         cmocka_unit_test(test_codebook),
+        cmocka_unit_test(test_memgram),
         cmocka_unit_test(test_head),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,7 +18,8 @@ static void declare(tv_params *params)
                             .cols = COLS,
                             .scale_type = TV_T64,
                             .placement = TV_PLACE_TABLE,
-                            .bits = BITS};
+                            .bits = BITS,
+                            .pattern_bits = BITS};
     tv_side_spec usage = {.name = "part",
                           .part = "usage",
                           .group = "tables",
@@ -110,7 +111,8 @@ static void test_memory(void **state)
                             .cols = 64,
                             .scale_type = TV_T64,
                             .placement = TV_PLACE_TABLE,
-                            .bits = 9};
+                            .bits = 9,
+                            .pattern_bits = 9};
     tv_side_spec usage = {.name = "part",
                           .part = "more",
                           .group = "tables",
@@ -167,7 +169,8 @@ static void test_refused(void **state)
     refuse_layout(2, 3, "parallel.table_ranks 3 is more than the 2 ranks; start more, or take at most as many, or 0");
     refuse_table((tv_tensor_spec){.rows = 9, .cols = 65, .scale_type = TV_T64});
     refuse_table((tv_tensor_spec){.rows = 9, .cols = 33, .scale_type = TV_T32});
-    refuse_table((tv_tensor_spec){.rows = 9, .cols = 3, .scale_type = TV_T64, .bits = 4});
+    refuse_table((tv_tensor_spec){.rows = 9, .cols = 3, .scale_type = TV_T64, .bits = 4, .pattern_bits = 4});
+    refuse_table((tv_tensor_spec){.rows = 9, .cols = 5, .scale_type = TV_T64, .bits = 4, .pattern_bits = 3});
 }
 
 int main(void)

@@ -1,7 +1,7 @@
 // One answer: this many ranks give the digest that one rank gives on the CPU, with both forms of the vote exchange, votes in
 // buckets of any size,
 // while the run really moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks. The first
-// argument is "dense", "moe", "vq" or "loss", the second names the backend of the many; without one it is the CPU's too.
+// argument is "dense", "moe", "vq", "memgram" or "loss", the second names the backend of the many; without one it is the CPU's too.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,7 +93,7 @@ static tv_status run_steps(tv_trainer *trainer, int mover, tv_hash128 *digest)
     TV_TRY(take_picture(&trainer->model.params, &after));
     if (mover) {
         // Of a table only the rows that were used move, and few of them are enough.
-        int tables = trainer->config.codebook.rows > 0;
+        int tables = trainer->config.codebook.rows > 0 || trainer->config.memgram.rows > 0;
         CHECK(share_changed(before.trits, after.trits, before.trit_count) >= (tables ? 0.005 : 0.05));
         CHECK(share_changed(before.exponents, after.exponents, before.exponent_count) >= (tables ? 0.001 : 0.01));
     }
@@ -241,17 +241,33 @@ static tv_status compare_tables(const contest *c)
 // Losses that may move some of the tensors only, so that a backward has several passes.
 static tv_status compare_losses(const contest *c)
 {
-    static const char *const options[] = {"train.seed=1",
-                                          "loss.commitment_groups=part",
-                                          "loss.commitment_groups=[codebook.down, composite.down]",
-                                          "loss.cross_entropy_groups=[codebook.table, composite, head, block.1]",
-                                          "loss.commitment_weight=0",
-                                          "moe.experts=0",
-                                          "composite.rows=0",
-                                          "update.rule=budget"};
+    static const char *const options[] = {
+        "train.seed=1",
+        "loss.commitment_groups=part",
+        "loss.commitment_groups=[codebook.down, composite.down]",
+        "loss.cross_entropy_groups=[codebook.table, memgram, composite, head, block.1]",
+        "loss.commitment_weight=0",
+        "moe.experts=0",
+        "loss.cross_entropy_groups=all",
+        "update.rule=budget"};
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
     return TV_OK;
+}
+
+// N-grams of bytes and motifs; without motifs; rows that any number of ranks shares.
+static tv_status compare_grams(const contest *c)
+{
+    static const char *const options[] = {
+        "train.seed=1",          "train.seed=2",       "codebook.rows=0",   "memgram.orders=[2, 3, 4, 5, 6, 7, 8]",
+        "memgram.decay_every=1", "vote.levels=7",      "vote.combine=mean", "model.scale_mantissa_bits=2",
+        "update.rule=budget",    "update.rule=classic"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    TV_TRY(compare(c, "moe.experts=12", "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    if (tv_comm_size(c->comm) < 2)
+        return TV_OK;
+    return compare(c, "memgram.rows=2", "parallel.table_ranks=1", "parallel.table_ranks=2");
 }
 
 // The fastest backend in host memory, and the named one. Where that cannot run *usable is 0.
@@ -281,17 +297,18 @@ static tv_status run_all(tv_comm *comm, const char *kind, const char *name, int 
     static const struct {
         const char *kind, *file;
         tv_status (*compare)(const contest *c);
-    } kinds[] = {{"dense", "tests/data/invariance.yaml", compare_all},
+    } kinds[] = {{"loss", "tests/data/invariance-loss.yaml", compare_losses},
                  {"moe", "tests/data/invariance-moe.yaml", compare_experts},
                  {"vq", "tests/data/invariance-vq.yaml", compare_tables},
-                 {"loss", "tests/data/invariance-loss.yaml", compare_losses}};
-    size_t k = 0;
-    while (k + 1 < sizeof kinds / sizeof *kinds && strcmp(kinds[k].kind, kind) != 0)
-        k++;
-    contest c = {.comm = comm, .file = kinds[k].file};
+                 {"memgram", "tests/data/invariance-memgram.yaml", compare_grams},
+                 {"dense", "tests/data/invariance.yaml", compare_all}};
+    size_t i = 0;
+    while (i + 1 < sizeof kinds / sizeof *kinds && strcmp(kind, kinds[i].kind) != 0)
+        i++;
+    contest c = {.comm = comm, .file = kinds[i].file};
     TV_TRY(open_backends(&c, name, usable));
     if (*usable)
-        TV_TRY(kinds[k].compare(&c));
+        TV_TRY(kinds[i].compare(&c));
     if (*usable && c.backend != c.host)
         c.backend->close();
     c.host->close();

@@ -223,5 +223,5 @@ int main(int argc, char **argv)
     if (st != TV_OK)
         tv_log_error("%s: %s", tv_status_place(), tv_status_message());
     tv_comm_close(comm);
-    return st != TV_OK ? 1 : usable ? 0 : 77;
+    return st != TV_OK ? tv_status_exit_code(st) : usable ? 0 : 77;
 }

@@ -127,11 +127,11 @@ typedef struct references {
     outcome both, cross_entropy, commitment;
 } references;
 
-static references run_references(const char *option)
+static references run_references(const char *option, const char *other)
 {
-    const char *both[] = {WEIGHTS, OPEN, option, NULL},
-               *first[] = {WEIGHTS, OPEN, "loss.commitment_weight=0", option, NULL},
-               *second[] = {WEIGHTS, OPEN, "loss.cross_entropy_weight=0", option, NULL};
+    const char *both[] = {WEIGHTS, OPEN, option, other, NULL},
+               *first[] = {WEIGHTS, OPEN, "loss.commitment_weight=0", option, other, NULL},
+               *second[] = {WEIGHTS, OPEN, "loss.cross_entropy_weight=0", option, other, NULL};
     references r = {run(both), run(first), run(second)};
     assert_int_equal(r.both.passes, 1);
     assert_int_equal(r.cross_entropy.passes, 1);
@@ -159,9 +159,9 @@ static int among(const char *name, const char *const *prefixes)
     return 0;
 }
 
-static void check_groups(const groups *g, const references *r, const char *option)
+static void check_groups(const groups *g, const references *r, const char *option, const char *other)
 {
-    const char *sets[] = {WEIGHTS, g->cross_entropy, g->commitment, option, NULL};
+    const char *sets[] = {WEIGHTS, g->cross_entropy, g->commitment, option, other, NULL};
     outcome o = run(sets);
     assert_int_equal(o.count, r->both.count);
     assert_int_equal(o.passes, g->passes);
@@ -207,15 +207,15 @@ static const groups cases[] = {
     {"loss.cross_entropy_groups=all", "loss.commitment_groups=codebook", {""}, {"codebook"}, 2},
     {"loss.cross_entropy_groups=all", "loss.commitment_groups=[codebook.down]", {""}, {"codebook.down"}, 2},
     // and the cross-entropy does not move what it moves
-    {"loss.cross_entropy_groups=[sequencer, codebook, block, composite, head]",
+    {"loss.cross_entropy_groups=[sequencer, codebook, memgram, block, composite, head]",
      "loss.commitment_groups=[embed, codebook.down, block.0.attention]",
-     {"sequencer", "codebook", "block", "composite", "head"},
+     {"sequencer", "codebook", "memgram", "block", "composite", "head"},
      {"embed", "codebook.down", "block.0.attention"},
      3},
     // block.1 is moved by nothing, the sequencer by the commitment alone
-    {"loss.cross_entropy_groups=[embed, codebook, block.0, composite]",
+    {"loss.cross_entropy_groups=[embed, codebook, memgram.struct, memgram.conv, block.0, composite]",
      "loss.commitment_groups=[sequencer, embed, block.0.attention]",
-     {"embed", "codebook", "block.0.", "composite"},
+     {"embed", "codebook", "memgram.struct", "memgram.conv", "block.0.", "composite"},
      {"sequencer", "embed", "block.0.attention"},
      3},
     // kinds of parts
@@ -228,10 +228,10 @@ static const groups cases[] = {
 
 static void check_cases(const char *option)
 {
-    references r = run_references(option);
+    references r = run_references(option, "train.seed=1");
     check_references(&r);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        check_groups(&cases[i], &r, option);
+        check_groups(&cases[i], &r, option, "train.seed=1");
     free_references(&r);
 }
 
@@ -263,12 +263,12 @@ static void test_part(void **state)
                                      {"head", "codebook.table"},
                                      {"codebook", "embed"},
                                      2};
-    references r = run_references("composite.rows=0");
-    check_groups(&alone, &r, "composite.rows=0");
-    check_groups(&head_only, &r, "composite.rows=0");
+    references r = run_references("composite.rows=0", "memgram.rows=0");
+    check_groups(&alone, &r, "composite.rows=0", "memgram.rows=0");
+    check_groups(&head_only, &r, "composite.rows=0", "memgram.rows=0");
     free_references(&r);
     const char *sets[] = {WEIGHTS, "loss.cross_entropy_groups=all", "loss.commitment_groups=part", NULL};
-    references two = run_references("train.seed=1");
+    references two = run_references("train.seed=1", "train.seed=1");
     outcome o = run(sets);
     assert_int_equal(o.passes, 3);
     for (int64_t i = 0; i < o.count; i++)
@@ -301,7 +301,7 @@ static void test_bad_groups(void **state)
     refuse(
         "loss.commitment_groups=[codebook, atention]", "train.seed=1",
         "loss.commitment_groups: 'atention' is no group of this model; take of all, part, embed, sequencer, codebook, "
-        "attention, moe, composite, head, or the name of a part or tensor, such as head.out");
+        "memgram, attention, moe, composite, head, or the name of a part or tensor, such as head.out");
     refuse("loss.cross_entropy_groups=block.0.ffn", "train.seed=1", "loss.cross_entropy_groups: 'block.0.ffn' is no");
     refuse("loss.cross_entropy_groups=[all, block.0.at]", "train.seed=1", "'block.0.at' is no group");
     refuse("loss.cross_entropy_groups=[head]", "loss.commitment_groups=[embed]",
@@ -314,10 +314,15 @@ static void test_bad_groups(void **state)
 static void test_cross_entropy_alone(void **state)
 {
     (void)state;
-    static const char *const off[] = {"codebook.rows=0", "composite.rows=0", "loss.cross_entropy_weight=0", NULL};
-    static const char *const all[] = {"codebook.rows=0", "composite.rows=0", OPEN, NULL};
-    static const char *const some[] = {"codebook.rows=0", "composite.rows=0", "loss.cross_entropy_groups=[head, moe]",
-                                       "loss.commitment_groups=no_group", NULL};
+    static const char *const off[] = {"codebook.rows=0", "composite.rows=0", "memgram.rows=0",
+                                      "loss.cross_entropy_weight=0", NULL};
+    static const char *const all[] = {"codebook.rows=0", "composite.rows=0", "memgram.rows=0", OPEN, NULL};
+    static const char *const some[] = {"codebook.rows=0",
+                                       "composite.rows=0",
+                                       "memgram.rows=0",
+                                       "loss.cross_entropy_groups=[head, moe]",
+                                       "loss.commitment_groups=no_group",
+                                       NULL};
     tv_config config;
     tv_model model;
     read_config(&config, off);
