@@ -188,7 +188,7 @@ def draw_motifs(places):
     """From the codebook's box to those that take its motifs, at the right."""
     out = []
     for i, (_, end) in enumerate(places[1:]):
-        x = RIGHT + 16 + 14 * i
+        x = RIGHT + 28 + 14 * i
         out.append(f'<path class="v" marker-end="url(#g)" d="M{RIGHT} {places[0][1] - 10 + 10 * i}H{x}V{end}H{RIGHT + 2}"/>')
     if out:
         out.append(text(RIGHT - 14, places[0][1] + 14, "motifs", "s e"))
