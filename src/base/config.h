@@ -64,11 +64,17 @@ typedef struct tv_config_memgram {
     int64_t decay_every; // steps
 } tv_config_memgram;
 
-typedef enum tv_loss_groups { TV_LOSS_ALL, TV_LOSS_PART } tv_loss_groups;
+#define TV_LOSS_GROUPS_MAX 15
+#define TV_LOSS_GROUP_BYTES 63 // of a name
 
+// A weight and the groups of tensors that it may move (model/losses.h), each.
 typedef struct tv_config_loss {
+    double cross_entropy_weight;
+    char **cross_entropy_groups;
+    int64_t cross_entropy_group_count;
     double commitment_weight;
-    int64_t commitment_groups; // tv_loss_groups
+    char **commitment_groups;
+    int64_t commitment_group_count;
 } tv_config_loss;
 
 typedef struct tv_config_parallel {
@@ -180,7 +186,7 @@ tv_status tv_config_writers(const tv_config *config, int64_t *writers);
 // Resolved YAML, malloc'd, in schema order; reading it back gives the same config, to the last bit of a float.
 tv_status tv_config_text(const tv_config *config, char **text);
 // XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, moe (only with
-// experts, and without dense_dispatch_max_tokens), codebook, composite and loss (only with a codebook), memgram (only with rows), data.valid_bytes (0 when data.valid names a file, since nothing is held
+// experts, and without dense_dispatch_max_tokens), codebook, composite and loss.commitment_* (only with a codebook), loss.cross_entropy_* (only where they are not the default), memgram (only with rows), data.valid_bytes (0 when data.valid names a file, since nothing is held
 // out then), train (without stop_at, eval_*), vote (without exchange and bucket_bytes), update.
 // Paths, run, checkpoint, guard, comm, parallel may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);

@@ -81,6 +81,14 @@ static tv_status check_codebook(const tv_config *c)
     return TV_OK;
 }
 
+static tv_status check_group_count(int64_t count, const char *key)
+{
+    if (count <= TV_LOSS_GROUPS_MAX)
+        return TV_OK;
+    return TV_FAIL(TV_CONFIG, "%s has %" PRId64 " groups; take at most %d: kinds of parts instead of their names", key,
+                   count, TV_LOSS_GROUPS_MAX);
+}
+
 static tv_status check_memgram(const tv_config *c)
 {
     const tv_config_memgram *m = &c->memgram;
@@ -199,6 +207,8 @@ tv_status tv_config_check(const tv_config *config)
     TV_TRY(check_moe(config));
     TV_TRY(check_codebook(config));
     TV_TRY(check_memgram(config));
+    TV_TRY(check_group_count(config->loss.cross_entropy_group_count, "loss.cross_entropy_groups"));
+    TV_TRY(check_group_count(config->loss.commitment_group_count, "loss.commitment_groups"));
     TV_TRY(check_batch(config));
     TV_TRY(check_update(&config->update));
     int64_t writers;

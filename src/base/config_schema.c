@@ -18,6 +18,9 @@
 #define LIST(s, k, count_, initial_, help_)                                                                            \
     PLACED(s, k, TV_CONFIG_LIST), .count_offset = offsetof(tv_config, s.count_), .initial = initial_, .min = 1,        \
                                   .max = TV_CONFIG_TEXT_MAX, .help = help_
+#define GROUPS(s, k, count_, help_)                                                                                    \
+    PLACED(s, k, TV_CONFIG_LIST), .count_offset = offsetof(tv_config, s.count_), .initial = "all", .min = 1,           \
+                                  .max = TV_LOSS_GROUP_BYTES, .help = help_
 #define INTS(s, k, count_, initial_, min_, max_, help_)                                                                \
     PLACED(s, k, TV_CONFIG_INTS), .count_offset = offsetof(tv_config, s.count_), .initial = initial_, .min = min_,     \
                                   .max = max_, .help = help_
@@ -30,7 +33,6 @@ static const char *const exchanges[] = {"allreduce", "sharded", NULL};
 static const char *const rules[] = {"restart", "budget", "classic", NULL};
 static const char *const schedules[] = {"linear", "cosine", "constant", NULL};
 static const char *const backends[] = {"auto", "ref", "cpu", "cuda", NULL};
-static const char *const loss_groups[] = {"all", "part", NULL};
 static const char *const when_busy[] = {"wait", "skip", NULL};
 static const char *const on_disk_full[] = {"skip", "pause", "stop", NULL};
 static const char *const levels[] = {"1", "3", "7", "15", NULL};
@@ -41,7 +43,9 @@ const tv_config_section tv_config_sections[] = {
     {"codebook", "Ternary table of motifs behind the sequencer."},
     {"composite", "Second table behind the blocks, for motifs in their context."},
     {"memgram", "Ternary tables that the last bytes, and the last motifs, are looked up in."},
-    {"loss", "Losses beside the next byte's."},
+    {"loss",
+     "Losses, each with the groups that it may move: kinds of parts, names of parts or tensors, all, or part: the "
+     "part in which it begins."},
     {"parallel", "Which ranks hold what."},
     {"data", "The text that is learnt, as raw bytes."},
     {"train", "How much of it makes a step, and how many steps there are."},
@@ -99,8 +103,12 @@ const tv_config_field tv_config_fields[] = {
     {BOOL(memgram, strength, "false", "rows count more the more they are used"), BITS},
     {INT(memgram, decay_every, "1000", 1, 1e9, "steps after which the strength of every row is halved"), BITS},
 
+    {FLOAT(loss, cross_entropy_weight, "1", 0, 1e6, "weight of the next byte's cross-entropy"), BITS},
+    {GROUPS(loss, cross_entropy_groups, cross_entropy_group_count,
+            "what it moves; a further set of losses is a further backward"),
+     BITS},
     {FLOAT(loss, commitment_weight, "0.002", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
-    {ENUM(loss, commitment_groups, "all", loss_groups, "what it moves: all, or the query's own layers"), BITS},
+    {GROUPS(loss, commitment_groups, commitment_group_count, "what it moves"), BITS},
 
     {INT(parallel, expert_ranks, "0", 0, 4096,
          "ranks over which the experts are split; 0: the most that divide ranks and experts")},

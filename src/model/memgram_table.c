@@ -228,6 +228,8 @@ tv_status tv_memgram_table_backward(tv_memgram_table *m, tv_unit *unit, const tv
                                  .row_grad = m->row_grad,
                                  .dz = gradient->dz};
     TV_TRY(unit->backend->memgram.back(&back, unit->stream));
+    if (!tv_unit_moves(unit, param))
+        return TV_OK;
     TV_TRY(make_votes(m, unit));
     return m->link.ranks > 1 ? send_votes(m, unit, layer) : tv_table_votes_keep(&m->ballots, unit, m->votes, m->count);
 }

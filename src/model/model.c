@@ -64,7 +64,7 @@ tv_status tv_model_create(tv_model *model, const tv_config *config)
         model->parts[i]->first = model->params.count;
         TV_TRY(model->parts[i]->ops->declare(model->parts[i], &model->params, &model->config));
     }
-    return TV_OK;
+    return tv_losses_resolve(&model->losses, model->parts, model->part_count, &model->params, &config->loss);
 }
 
 // One pass over all takes: measuring with unbound arenas, for good with bound ones.
@@ -76,7 +76,7 @@ static tv_status plan_parts(tv_model *model)
     int64_t values = plan->tokens * model->config.model.width;
     model->x = tv_arena_take(&plan->saved, values, sizeof(float));
     if (plan->training) {
-        model->dx = tv_arena_take(&plan->saved, values, sizeof(float));
+        model->dx = tv_arena_take(&plan->saved, plan->passes * values, sizeof(float));
     }
     for (int64_t i = 0; i < model->part_count; i++) {
         tv_arena_reset(&plan->scratch, 0);
@@ -103,6 +103,7 @@ tv_status tv_model_plan(tv_model *model, const tv_params_layout_args *args, int6
     *plan = (tv_plan){.tokens = max_tokens,
                       .context = context,
                       .training = args->training,
+                      .passes = model->losses.passes,
                       .config = &model->config,
                       .params = &model->params};
     tv_arena_init(&plan->saved, "the saved activations");
@@ -207,16 +208,53 @@ tv_status tv_model_forward(tv_model *model, tv_unit *unit)
     return TV_OK;
 }
 
+static float *pass_gradient(const tv_model *model, int pass)
+{
+    return model->dx + pass * model->max_tokens * model->config.model.width;
+}
+
+// The gradient that comes to part `index` in a pass: its own, the one of the pass that it was one with, or none yet.
+static tv_status join_pass(tv_model *model, tv_unit *unit, int64_t index)
+{
+    size_t bytes = (size_t)(unit->tokens * model->config.model.width) * sizeof(float);
+    float *dx = pass_gradient(model, unit->pass);
+    if (index == model->part_count - 1)
+        return TV_OK; // the head writes it
+    int from = tv_losses_run(&model->losses, unit->pass, index + 1);
+    if (from == unit->pass)
+        return TV_OK;
+    if (from < 0)
+        return unit->backend->zero(dx, bytes, unit->stream);
+    return unit->backend->copy(dx, pass_gradient(model, from), bytes, TV_COPY_DEVICE, unit->stream);
+}
+
+// All passes of one part; the first ones last, since others take their gradients.
+static tv_status part_backward(tv_model *model, tv_unit *unit, int64_t index)
+{
+    const tv_losses *losses = &model->losses;
+    tv_part *part = model->parts[index];
+    for (int pass = losses->passes - 1; pass >= 0; pass--) {
+        if (tv_losses_run(losses, pass, index) != pass || !tv_losses_wanted(losses, pass, index))
+            continue;
+        unit->pass = pass;
+        unit->losses_off = losses->off[pass] & tv_losses_begun(losses, index);
+        TV_TRY(join_pass(model, unit, index));
+        TV_TRY(part->ops->backward(part, unit, pass_gradient(model, pass)));
+    }
+    return TV_OK;
+}
+
 tv_status tv_model_backward(tv_model *model, tv_unit *unit)
 {
     TV_TRY(check_unit(model, unit));
     if (!unit->training || unit->targets == NULL) {
         return TV_FAIL(TV_INTERNAL, "a backward needs a training forward with targets");
     }
+    unit->losses = &model->losses;
     for (int64_t i = model->part_count - 1; i >= 0; i--) {
         tv_part *part = model->parts[i];
         tv_range_push(unit->backend, part->name);
-        tv_status st = part->ops->backward(part, unit, model->dx);
+        tv_status st = part_backward(model, unit, i);
         tv_range_pop(unit->backend);
         TV_TRY(st);
         if (unit->voted != NULL) {

@@ -3,6 +3,7 @@
 #define TV_MODEL_MODEL_H
 
 #include "base/config.h"
+#include "model/losses.h"
 #include "model/params.h"
 #include "model/part.h"
 
@@ -13,9 +14,10 @@ typedef struct tv_model {
     tv_params params;
     tv_part **parts;
     int64_t part_count;
+    tv_losses losses;
     tv_plan plan;
     void *saved_slab, *scratch_slab;
-    float *x, *dx;      // [M, D] residual stream and its gradient (NULL when not training)
+    float *x, *dx;      // [M, D] residual stream and [passes, M, D] its gradients (NULL when not training)
     float *logits;      // [M, V]; after a training backward they hold the gradient
     float *loss;        // [M]
     float *window_loss; // [M / context] summed per window

@@ -46,6 +46,7 @@ typedef struct tv_tensor_spec {
 typedef struct tv_param {
     tv_tensor_spec spec;            // of the whole tensor, on every rank
     uint32_t id;                    // XXH32 of the name
+    uint32_t losses_off;            // the losses that reach it, but may not move it (model/losses.h)
     int group, base, mantissa_bits; // G, b, m
     int exponent;                   // initial E
     // Rows are numbered in the whole tensor. Replicated: first_row 0, held_rows = rows. Expert: the place's matrices.

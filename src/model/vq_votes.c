@@ -77,14 +77,16 @@ static tv_status add_commitment(tv_vq *vq, tv_unit *unit)
     return TV_OK;
 }
 
-tv_status tv_vq_backward(tv_vq *vq, tv_unit *unit, const float *g, float *z_grad, const char *layer)
+tv_status tv_vq_backward(tv_vq *vq, tv_unit *unit, const float *g, float *z_grad)
 {
     int64_t count = 0;
+    const tv_param *param = &unit->params->items[vq->table];
+    int committed = (unit->losses_off & vq->part->loss_bit) == 0;
     tv_vq_gradient_args gradient = {.tokens = unit->tokens,
                                     .cols = vq->cols,
-                                    .base = unit->params->items[vq->table].base,
+                                    .base = param->base,
                                     .beta = vq->beta,
-                                    .weight = vq->weight,
+                                    .weight = committed ? vq->weight : 0,
                                     .q = vq->q,
                                     .w8 = vq->w8,
                                     .scale = vq->scale,
@@ -93,10 +95,12 @@ tv_status tv_vq_backward(tv_vq *vq, tv_unit *unit, const float *g, float *z_grad
                                     .z_grad = z_grad,
                                     .loss = vq->distance};
     TV_TRY(unit->backend->vq.gradient(&gradient, unit->stream));
+    if (!tv_unit_moves(unit, param))
+        return TV_OK;
     TV_TRY(add_commitment(vq, unit));
     TV_TRY(make_votes(vq, unit, &count));
     return vq->ranks == 1 ? tv_table_votes_keep(&vq->ballots, unit, vq->votes, count)
-                          : send_votes(vq, unit, count, layer);
+                          : send_votes(vq, unit, count, vq->part->name);
 }
 
 tv_status tv_vq_before_step(tv_vq *vq, tv_unit *unit)

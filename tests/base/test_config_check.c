@@ -45,6 +45,10 @@ static void test_rules_between_keys(void **state)
         {{"codebook.rows=1"}, "codebook.rows is 1, but a choice needs 2 rows; take at least 2, or 0 for no table"},
         {{"codebook.rows=2", "composite.rows=1"}, "composite.rows is 1, but a choice needs 2 rows"},
         {{"composite.rows=2"}, "composite.rows 2 needs the motifs of a codebook, but codebook.rows is 0"},
+        {{"loss.commitment_groups=[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o]"},
+         NULL}, // names are the model's matter
+        {{"loss.commitment_groups=[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]"},
+         "loss.commitment_groups has 16 groups; take at most 15: kinds of parts instead of their names"},
         {{"memgram.rows=2", "memgram.orders=[2, 8]"}, NULL},
         {{"memgram.rows=1"}, "memgram.rows is 1, but a choice needs 2 rows"},
         {{"memgram.rows=2", "memgram.orders=[3, 2]"}, "memgram.orders has 2 behind 3, but they ascend"},

@@ -49,6 +49,7 @@ tv_config fixture_odd_config(void)
                                      .sequencer = 1,
                                      .scale_type = TV_T4,
                                      .rope_base = 10000.0};
+    config.loss.cross_entropy_weight = 1;
     return config;
 }
 

@@ -1,7 +1,7 @@
 // One answer: this many ranks give the digest that one rank gives on the CPU, with both forms of the vote exchange, votes in
 // buckets of any size,
 // while the run really moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks. The first
-// argument is "dense", "moe", "vq" or "memgram", the second names the backend of the many; without one it is the CPU's too.
+// argument is "dense", "moe", "vq", "memgram" or "loss", the second names the backend of the many; without one it is the CPU's too.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,6 +238,23 @@ static tv_status compare_tables(const contest *c)
     return compare(c, "composite.rows=0", "parallel.table_ranks=1", "parallel.table_ranks=2");
 }
 
+// Losses that may move some of the tensors only, so that a backward has several passes.
+static tv_status compare_losses(const contest *c)
+{
+    static const char *const options[] = {
+        "train.seed=1",
+        "loss.commitment_groups=part",
+        "loss.commitment_groups=[codebook.down, composite.down]",
+        "loss.cross_entropy_groups=[codebook.table, memgram, composite, head, block.1]",
+        "loss.commitment_weight=0",
+        "moe.experts=0",
+        "loss.cross_entropy_groups=all",
+        "update.rule=budget"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    return TV_OK;
+}
+
 // N-grams of bytes and motifs; without motifs; rows that any number of ranks shares.
 static tv_status compare_grams(const contest *c)
 {
@@ -280,7 +297,8 @@ static tv_status run_all(tv_comm *comm, const char *kind, const char *name, int 
     static const struct {
         const char *kind, *file;
         tv_status (*compare)(const contest *c);
-    } kinds[] = {{"moe", "tests/data/invariance-moe.yaml", compare_experts},
+    } kinds[] = {{"loss", "tests/data/invariance-loss.yaml", compare_losses},
+                 {"moe", "tests/data/invariance-moe.yaml", compare_experts},
                  {"vq", "tests/data/invariance-vq.yaml", compare_tables},
                  {"memgram", "tests/data/invariance-memgram.yaml", compare_grams},
                  {"dense", "tests/data/invariance.yaml", compare_all}};
