@@ -1,0 +1,180 @@
+// Sixteen answers (tv_vq_answer_args) in a warp's registers, packed as they come: lane 4 g + q has the packed bytes 4 q .. 4 q + 3 of the rows g
+// and g + 8. Digit i of its four bytes is one word of a product's operand, so channel 20 q + 5 b + i is byte b of word i, and a step more takes
+// what does not fill one. Digits are trits + 1: the sums start at less than zero by as much. A row's q are its trits times 127 (absmax is the
+// value of a trit, and rint(v (127 / v)) = 127), so the factor comes behind the product.
+#ifndef TV_KERNELS_ANSWER_ROWS_CUH
+#define TV_KERNELS_ANSWER_ROWS_CUH
+
+#include "kernels/cuda/quad_rows.cuh"
+
+#define TV_AR_STEPS 3
+#define TV_AR_DIGITS 5
+#define TV_AR_SPAN 20 // channels of a lane
+#define TV_AR_CODES 32
+#define TV_AR_FACTOR 127.0f
+#define TV_AR_PITCH 80 // bytes of a row whose digits lie by channel
+
+// What all answers of a launch share; unit and scale of a code: L 2^b, and the scale of a row that is not zero.
+typedef struct tv_ar_table {
+    float unit[TV_AR_CODES], scale[TV_AR_CODES];
+} tv_ar_table;
+
+typedef struct tv_ar_form {
+    const uint8_t *bytes;
+    int size, packed; // of an answer; its bytes of T
+    int base, codes;
+} tv_ar_form;
+
+// A lane's words of one answer, as loaded: its packed bytes, and, with lane 0, the row's number, with the others E.
+typedef struct tv_ar_words {
+    uint32_t packed, more;
+} tv_ar_words;
+
+__device__ static inline tv_ar_form tv_ar_form_of(const uint8_t *bytes, int cols, int base, int mantissa_bits)
+{
+    return {bytes, (int)tv_vq_answer_bytes(cols), (cols + 4) / 5, base, tv_lattice_codes(mantissa_bits)};
+}
+
+// A barrier must follow.
+__device__ static inline void tv_ar_load_table(tv_ar_table *table, int base, int mantissa_bits)
+{
+    int code = threadIdx.x;
+    if (code >= TV_AR_CODES || code >= tv_lattice_codes(mantissa_bits))
+        return;
+    float unit = (float)tv_lattice_value(mantissa_bits, code) * tv_exp2i(base);
+    table->unit[code] = unit;
+    table->scale[code] = tv_usable_absmax(tv_magnitude(unit), false, NULL) / 127.0f;
+}
+
+// Of answer `index`; below 0: none.
+__device__ static inline tv_ar_words tv_ar_load(const tv_ar_form &form, int64_t index)
+{
+    const uint32_t *at = (const uint32_t *)(form.bytes + index * form.size);
+    int q = tv_qr_quarter();
+    tv_ar_words out = {0, 0};
+    if (index < 0)
+        return out;
+    if (4 * q < form.packed)
+        out.packed = at[2 + q];
+    out.more = q == 0 ? at[0] : at[(8 + form.packed) / 4] >> (8 * ((8 + form.packed) % 4));
+    return out;
+}
+
+// The code of an answer's exponent, or -1 for none and for one that is not sound. All lanes of the warp call it.
+__device__ static inline int tv_ar_code(const tv_ar_form &form, int64_t index, const tv_ar_words &words)
+{
+    int q = tv_qr_quarter(), here = form.packed - 4 * q, code = (int8_t)words.more - form.base;
+    uint32_t mask = here >= 4 ? 0xFFFFFFFFu : here > 0 ? (1u << (8 * here)) - 1u : 0u;
+    bool bad = __vcmpgtu4(words.packed & mask, 0x01010101u * TV_TRIT_BYTE_MAX) != 0;
+    bad = bad || (q == 0 ? (int32_t)words.more < 0 : code < 0 || code >= form.codes);
+    code = __shfl_sync(0xFFFFFFFFu, code, tv_qr_lane_of(1));
+    return tv_qr_any(bad) || index < 0 ? -1 : code;
+}
+
+// Answers index[0] and index[1] of a lane's rows: codes and packed bytes. *fault is raised for those that are not sound, if fault is not NULL.
+__device__ static inline void tv_ar_read(const tv_ar_form &form, const int64_t index[2], int code[2],
+                                         uint32_t packed[2], int32_t *fault)
+{
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        tv_ar_words words = tv_ar_load(form, index[h]);
+        packed[h] = words.packed;
+        code[h] = tv_ar_code(form, index[h], words);
+        if (fault && index[h] >= 0 && code[h] < 0)
+            *fault = 1;
+    }
+}
+
+// digits[i]: digit i of the word's four bytes. n / 3 = n 171 / 512 for n < 256, two numbers at a time.
+__device__ static inline void tv_ar_digits(uint32_t packed, uint32_t digits[TV_AR_DIGITS])
+{
+    uint32_t even = packed & 0x00FF00FFu, odd = packed >> 8 & 0x00FF00FFu;
+#pragma unroll
+    for (int i = 0; i < TV_AR_DIGITS - 1; i++) {
+        uint32_t even_rest = even * 171u >> 9 & 0x007F007Fu, odd_rest = odd * 171u >> 9 & 0x007F007Fu;
+        digits[i] = (even - 3 * even_rest) + ((odd - 3 * odd_rest) << 8);
+        even = even_rest, odd = odd_rest;
+    }
+    digits[TV_AR_DIGITS - 1] = even + (odd << 8);
+}
+
+// The row g + 8 h of an operand; code as tv_ar_code gives it.
+__device__ static inline void tv_ar_operand_row(const tv_ar_table &table, int code, uint32_t packed, int h,
+                                                tv_qr_operand<TV_AR_STEPS> *out)
+{
+    uint32_t digits[2 * TV_AR_STEPS];
+    tv_ar_digits(packed, digits);
+    digits[TV_AR_DIGITS] = 0;
+#pragma unroll
+    for (int i = 0; i < 2 * TV_AR_STEPS; i++)
+        out->a[i / 2][i % 2 * 2 + h] = digits[i];
+    out->scale[h] = code < 0 ? 0.0f : table.scale[code];
+}
+
+// The layer w8 [n, k], n, k <= 64, for such operands. All TV_QR_THREADS threads call it; a barrier must follow.
+__device__ static inline void tv_ar_load_layer(tv_qr_layer<TV_AR_STEPS> *layer, const int8_t *w8, int n, int k)
+{
+    int row = threadIdx.x / 4, q = threadIdx.x % 4, sum = 0;
+    bool whole = k % 4 == 0 && (uintptr_t)w8 % 4 == 0;
+    uint32_t raw[TV_AR_SPAN / 4], word[2 * TV_AR_STEPS] = {};
+#pragma unroll
+    for (int i = 0; i < TV_AR_SPAN / 4; i++) {
+        int c = TV_AR_SPAN * q + 4 * i;
+        const int8_t *at = w8 + row * k + c;
+        raw[i] = 0;
+        if (row < n && c < k && whole)
+            raw[i] = *(const uint32_t *)at;
+        for (int b = 0; b < 4; b++)
+            if (row < n && c + b < k && !whole)
+                raw[i] |= (uint32_t)(uint8_t)at[b] << (8 * b);
+        sum = __dp4a((int)raw[i], 0x01010101, sum);
+    }
+#pragma unroll
+    for (int i = 0; i < TV_AR_DIGITS; i++)
+#pragma unroll
+        for (int b = 0; b < 4; b++)
+            word[i] |= (raw[(5 * b + i) / 4] >> (8 * ((5 * b + i) % 4)) & 255u) << (8 * b);
+#pragma unroll
+    for (int step = 0; step < TV_AR_STEPS; step++)
+        layer->b[row / 8][step][row % 8 * 4 + q] = make_uint2(word[2 * step], word[2 * step + 1]);
+    sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 1);
+    sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 2);
+    if (q == 0)
+        layer->zero[row] = TV_QR_ZERO - sum;
+}
+
+// The values of two rows in the form of quad_rows.cuh. `stage`: TV_QR_ROWS TV_AR_PITCH bytes of the warp's own.
+__device__ static inline tv_qr_rows tv_ar_values(const tv_ar_table &table, const int code[2], const uint32_t packed[2],
+                                                 int cols, uint8_t *stage)
+{
+    tv_qr_rows out;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        uint32_t digits[TV_AR_DIGITS];
+        uint8_t *row = stage + (tv_qr_group() + 8 * h) * TV_AR_PITCH + TV_AR_SPAN * tv_qr_quarter();
+        tv_ar_digits(packed[h], digits);
+#pragma unroll
+        for (int b = 0; b < 4; b++)
+#pragma unroll
+            for (int i = 0; i < TV_AR_DIGITS; i++)
+                row[5 * b + i] = (uint8_t)(digits[i] >> (8 * b));
+    }
+    __syncwarp();
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const uint8_t *row = stage + (tv_qr_group() + 8 * h) * TV_AR_PITCH;
+        float unit = code[h] < 0 ? 0.0f : table.unit[code[h]];
+#pragma unroll
+        for (int j = 0; j < TV_QR_TILES; j++) {
+            int c = tv_qr_channel(j), two = *(const uint16_t *)(row + c);
+            int low = c < cols ? (two & 255) - 1 : 0, high = c + 1 < cols ? (two >> 8) - 1 : 0;
+            // A zero is +0.
+            out.v[h][j][0] = low == 0 || code[h] < 0 ? 0.0f : (float)low * unit;
+            out.v[h][j][1] = high == 0 || code[h] < 0 ? 0.0f : (float)high * unit;
+        }
+    }
+    __syncwarp();
+    return out;
+}
+
+#endif

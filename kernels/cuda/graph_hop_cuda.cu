@@ -1,0 +1,330 @@
+// A hop of the graph in one launch. A warp has 16 nodes: each edge's message is worked out where it is wanted, from the source's row, and
+// goes on into the sums, their update, the residual and the low-rank term without leaving the registers. That repeats the product of a source
+// for each of its edges, which costs less than messages that travel through memory. Blocks behind those of the nodes go through the sources
+// once more: for their int8 form, when a backward wants it, and for faults.
+#include "kernels/cuda/answer_rows.cuh"
+#include "kernels/cuda/cuda_ops.h"
+
+#define WARPS (TV_QR_THREADS / TV_WARP)
+#define BLOCK_ROWS (WARPS * TV_QR_ROWS)
+#define EDGES 4 // of a node at a time: one a lane of its four
+
+template <bool PACKED> struct hop_shared {
+    static constexpr int STEPS = PACKED ? TV_AR_STEPS : TV_QR_STEPS;
+    tv_qr_layer<STEPS> message, down; // of nodes
+    tv_qr_layer<TV_QR_STEPS> update, up;
+    tv_ar_table table;
+    float hop_scale[TV_GRAPH_RANK_MAX];
+    __align__(16) uint8_t stage[WARPS][PACKED ? TV_QR_ROWS * TV_AR_PITCH : 16];
+};
+
+// A node's edges: four at a time, edge `at` + q by lane q. index: of the source's answer or row, -1 behind the last edge.
+typedef struct hop_edges {
+    int32_t first[2], count[2];
+    int32_t index[2];
+    float attr[2];
+} hop_edges;
+
+// This warp's nodes, -1 behind the last one.
+__device__ static inline void find_rows(int64_t block, int64_t count, int64_t row[2])
+{
+    int64_t first = block * BLOCK_ROWS + threadIdx.x / TV_WARP * TV_QR_ROWS + tv_qr_group();
+    row[0] = first < count ? first : -1;
+    row[1] = first + 8 < count ? first + 8 : -1;
+}
+
+__device__ static inline int64_t answer_of(const tv_graph_hop_args &a, int64_t row)
+{
+    return row >= 0 && a.from ? a.from[row] : row;
+}
+
+__device__ static inline void read_edges(const tv_graph_hop_args &a, int at, hop_edges *edges)
+{
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        int e = at + tv_qr_quarter();
+        edges->index[h] = -1, edges->attr[h] = 0.0f;
+        if (e < edges->count[h]) {
+            int64_t place = (int64_t)edges->first[h] + e;
+            edges->attr[h] = (float)a.attr[place];
+            edges->index[h] = a.source[place];
+            if (a.bytes && a.from)
+                edges->index[h] = a.from[edges->index[h]];
+        }
+    }
+}
+
+// The longest list of the warp.
+__device__ static inline int start_edges(const tv_graph_hop_args &a, const int64_t row[2], hop_edges *edges)
+{
+    for (int h = 0; h < 2; h++) {
+        edges->first[h] = row[h] >= 0 ? a.start[row[h]] : 0;
+        edges->count[h] = row[h] >= 0 ? a.start[row[h] + 1] - edges->first[h] : 0;
+    }
+    return (int)__reduce_max_sync(0xFFFFFFFFu, (unsigned)max(edges->count[0], edges->count[1]));
+}
+
+// sum = fma(attr, lin(layer, x), sum)
+template <int STEPS>
+__device__ static inline void add_message(const tv_qr_operand<STEPS> &x, const tv_qr_layer<STEPS> &layer,
+                                          const float attr[2], int tiles, tv_qr_rows *sum)
+{
+    constexpr float factor = STEPS == TV_AR_STEPS ? TV_AR_FACTOR : 1.0f;
+#pragma unroll
+    for (int j = 0; j < TV_QR_TILES; j++)
+        if (j < tiles) {
+            int32_t acc[4];
+            tv_qr_product(x, layer, j, acc);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                float m = tv_qr_float(acc[i], factor) * x.scale[i / 2];
+                sum->v[i / 2][j][i % 2] = fmaf(attr[i / 2], m, sum->v[i / 2][j][i % 2]);
+            }
+        }
+}
+
+// ---- messages from answers ---------------------------------------------------------------------------------------------
+
+// Four edges' answers of a lane's two rows.
+typedef struct hop_batch {
+    int32_t index[EDGES][2];
+    tv_ar_words words[EDGES][2];
+    float attr[2]; // as in hop_edges
+} hop_batch;
+
+__device__ static inline void read_batch(const tv_ar_form &form, const hop_edges &edges, hop_batch *batch)
+{
+#pragma unroll
+    for (int i = 0; i < EDGES; i++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            batch->index[i][h] = __shfl_sync(0xFFFFFFFFu, edges.index[h], tv_qr_lane_of(i));
+            batch->words[i][h] = tv_ar_load(form, batch->index[i][h]);
+        }
+    batch->attr[0] = edges.attr[0], batch->attr[1] = edges.attr[1];
+}
+
+// Answers are on their way while those before them are worked out, and their numbers one turn earlier.
+__device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared<true> &shared, const int64_t row[2],
+                                    tv_qr_rows *sum)
+{
+    tv_ar_form form = tv_ar_form_of(a.bytes, (int)a.cols, a.base, a.mantissa_bits);
+    hop_edges edges;
+    hop_batch batch, next;
+    int most = start_edges(a, row, &edges), tiles = ((int)a.cols + 7) / 8;
+    float unit = tv_exp2i(a.message.exponent);
+    read_edges(a, 0, &edges);
+    read_batch(form, edges, &batch);
+    read_edges(a, EDGES, &edges);
+    for (int at = 0; at < most; at += EDGES) {
+        read_batch(form, edges, &next);
+        read_edges(a, at + 2 * EDGES, &edges);
+#pragma unroll
+        for (int i = 0; i < EDGES; i++) {
+            tv_qr_operand<TV_AR_STEPS> x;
+            float attr[2];
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                int code = tv_ar_code(form, batch.index[i][h], batch.words[i][h]);
+                tv_ar_operand_row(shared.table, code, batch.words[i][h].packed, h, &x);
+                x.scale[h] = x.scale[h] * unit;
+                attr[h] = __shfl_sync(0xFFFFFFFFu, batch.attr[h], tv_qr_lane_of(i));
+            }
+            if (at + i < most)
+                add_message(x, shared.message, attr, tiles, sum);
+        }
+        batch = next;
+    }
+}
+
+// ---- messages from floats ------------------------------------------------------------------------------------------------
+
+__device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared<false> &shared, const int64_t row[2],
+                                    tv_qr_rows *sum)
+{
+    hop_edges edges;
+    int most = start_edges(a, row, &edges), tiles = ((int)a.cols + 7) / 8;
+    float unit = tv_exp2i(a.message.exponent);
+    for (int at = 0; at < most; at += EDGES) {
+        read_edges(a, at, &edges);
+        for (int i = 0; i < EDGES && at + i < most; i++) {
+            int64_t from[2];
+            float attr[2];
+            for (int h = 0; h < 2; h++) {
+                from[h] = __shfl_sync(0xFFFFFFFFu, edges.index[h], tv_qr_lane_of(i));
+                attr[h] = __shfl_sync(0xFFFFFFFFu, edges.attr[h], tv_qr_lane_of(i));
+            }
+            tv_qr_operand<TV_QR_STEPS> x = tv_qr_quantize(tv_qr_load(a.x, from, (int)a.cols), NULL);
+            x.scale[0] = x.scale[0] * unit, x.scale[1] = x.scale[1] * unit;
+            add_message(x, shared.message, attr, tiles, sum);
+        }
+    }
+}
+
+// ---- nodes before the hop --------------------------------------------------------------------------------------------------
+
+// Values and int8 form of this warp's rows. tell: raise faults.
+__device__ static inline tv_qr_rows own_rows(const tv_graph_hop_args &a, hop_shared<true> *shared, const int64_t row[2],
+                                             bool tell, tv_qr_operand<TV_AR_STEPS> *x)
+{
+    tv_ar_form form = tv_ar_form_of(a.bytes, (int)a.cols, a.base, a.mantissa_bits);
+    int64_t index[2] = {answer_of(a, row[0]), answer_of(a, row[1])};
+    int code[2];
+    uint32_t packed[2];
+    tv_ar_read(form, index, code, packed, tell ? a.fault : NULL);
+    tv_ar_operand_row(shared->table, code[0], packed[0], 0, x);
+    tv_ar_operand_row(shared->table, code[1], packed[1], 1, x);
+    return tv_ar_values(shared->table, code, packed, (int)a.cols, shared->stage[threadIdx.x / TV_WARP]);
+}
+
+__device__ static inline tv_qr_rows own_rows(const tv_graph_hop_args &a, hop_shared<false> *, const int64_t row[2],
+                                             bool, tv_qr_operand<TV_QR_STEPS> *x)
+{
+    tv_qr_rows rows = tv_qr_load(a.x, row, (int)a.cols);
+    *x = tv_qr_quantize(rows, NULL);
+    return rows;
+}
+
+// Sources by their own number: their int8 form, and faults.
+template <bool PACKED>
+__device__ static void go_through_sources(const tv_graph_hop_args &a, hop_shared<PACKED> *shared, int64_t block)
+{
+    int64_t row[2];
+    tv_qr_operand<hop_shared<PACKED>::STEPS> unused;
+    find_rows(block, a.sources, row);
+    tv_qr_rows rows = own_rows(a, shared, row, true, &unused);
+    tv_qr_operand<TV_QR_STEPS> x = tv_qr_quantize(rows, a.fault);
+    if (a.q)
+        tv_qr_store_operand(x, row, (int)a.cols, a.q, a.scale);
+}
+
+// ---- nodes behind the hop --------------------------------------------------------------------------------------------------
+
+// Channels that a layer does not have.
+__device__ static inline void clear_behind(tv_qr_rows *x, int cols)
+{
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+#pragma unroll
+        for (int i = 0; i < 2 * TV_QR_TILES; i++)
+            if (tv_qr_channel(i / 2) + i % 2 >= cols)
+                x->v[h][i / 2][i % 2] = 0.0f;
+}
+
+// y = y + lin(layer, x)
+__device__ static inline void add_layer(const tv_qr_operand<TV_QR_STEPS> &x, const tv_qr_layer<TV_QR_STEPS> &layer,
+                                        int exponent, int tiles, tv_qr_rows *y)
+{
+    float scale[2] = {x.scale[0] * tv_exp2i(exponent), x.scale[1] * tv_exp2i(exponent)};
+#pragma unroll
+    for (int j = 0; j < TV_QR_TILES; j++)
+        if (j < tiles) {
+            int32_t acc[4];
+            tv_qr_product(x, layer, j, acc);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                y->v[i / 2][j][i % 2] = y->v[i / 2][j][i % 2] + tv_qr_float(acc[i], 1.0f) * scale[i / 2];
+        }
+}
+
+// lin(lora_down, x) hop_scale
+template <int STEPS>
+__device__ static inline tv_qr_rows low_rank(const tv_graph_hop_args &a, const tv_qr_operand<STEPS> &x,
+                                             const tv_qr_layer<STEPS> &layer, const float *hop_scale)
+{
+    constexpr float factor = STEPS == TV_AR_STEPS ? TV_AR_FACTOR : 1.0f;
+    float unit = tv_exp2i(a.lora_down.exponent), scale[2] = {x.scale[0] * unit, x.scale[1] * unit};
+    tv_qr_rows l = {};
+#pragma unroll
+    for (int j = 0; j < TV_QR_TILES; j++)
+        if (8 * j < a.rank) {
+            int32_t acc[4];
+            tv_qr_product(x, layer, j, acc);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                l.v[i / 2][j][i % 2] =
+                    (tv_qr_float(acc[i], factor) * scale[i / 2]) * hop_scale[tv_qr_channel(j) + i % 2];
+        }
+    clear_behind(&l, (int)a.rank);
+    return l;
+}
+
+template <bool PACKED>
+__device__ static void hop_nodes(const tv_graph_hop_args &a, hop_shared<PACKED> *shared, const int64_t row[2])
+{
+    int cols = (int)a.cols, tiles = (cols + 7) / 8;
+    tv_qr_rows sum = {};
+    tv_qr_operand<hop_shared<PACKED>::STEPS> x;
+    sum_messages(a, *shared, row, &sum);
+    if (cols < TV_QR_CHANNELS)
+        clear_behind(&sum, cols);
+    tv_qr_operand<TV_QR_STEPS> q = tv_qr_quantize(sum, a.fault);
+    if (a.q)
+        tv_qr_store_operand(q, row, cols, a.qa, a.scale_a);
+    tv_qr_rows y = own_rows(a, shared, row, false, &x);
+    add_layer(q, shared->update, a.update.exponent, tiles, &y);
+    if (a.rank > 0) {
+        q = tv_qr_quantize(low_rank(a, x, shared->down, shared->hop_scale), a.fault);
+        if (a.q)
+            tv_qr_store_operand(q, row, (int)a.rank, a.ql, a.scale_l);
+        add_layer(q, shared->up, a.lora_up.exponent, tiles, &y);
+    }
+    tv_qr_store(a.y, row, cols, y);
+}
+
+__device__ static inline void load_input_layer(tv_qr_layer<TV_AR_STEPS> *layer, const int8_t *w8, int n, int k)
+{
+    tv_ar_load_layer(layer, w8, n, k);
+}
+__device__ static inline void load_input_layer(tv_qr_layer<TV_QR_STEPS> *layer, const int8_t *w8, int n, int k)
+{
+    tv_qr_load_layer(layer, w8, n, k);
+}
+
+template <bool PACKED> __device__ static inline void load_layers(const tv_graph_hop_args &a, hop_shared<PACKED> *shared)
+{
+    int cols = (int)a.cols, rank = (int)a.rank;
+    load_input_layer(&shared->message, a.message.w8, cols, cols);
+    tv_qr_load_layer(&shared->update, a.update.w8, cols, cols);
+    if (rank == 0)
+        return;
+    load_input_layer(&shared->down, a.lora_down.w8, rank, cols);
+    tv_qr_load_layer(&shared->up, a.lora_up.w8, cols, rank);
+    if (threadIdx.x < TV_GRAPH_RANK_MAX)
+        shared->hop_scale[threadIdx.x] =
+            (int)threadIdx.x < rank ? (float)a.hop_scale.w8[threadIdx.x] * tv_exp2i(a.hop_scale.exponent) : 0.0f;
+}
+
+template <bool PACKED>
+__global__ static void __launch_bounds__(TV_QR_THREADS)
+    hop_kernel(const __grid_constant__ tv_graph_hop_args a, unsigned node_blocks)
+{
+    __shared__ hop_shared<PACKED> shared;
+    int64_t row[2];
+    if (PACKED)
+        tv_ar_load_table(&shared.table, a.base, a.mantissa_bits);
+    if (blockIdx.x < node_blocks)
+        load_layers(a, &shared);
+    __syncthreads();
+    if (blockIdx.x >= node_blocks) {
+        go_through_sources(a, &shared, blockIdx.x - node_blocks);
+        return;
+    }
+    find_rows(blockIdx.x, a.nodes, row);
+    hop_nodes(a, &shared, row);
+}
+
+extern "C" tv_status graph_hop_cuda(const tv_graph_hop_args *a, void *stream)
+{
+    if (!a->sources || !a->cols)
+        return TV_OK;
+    if (a->cols > TV_QR_CHANNELS || a->rank > TV_GRAPH_RANK_MAX)
+        return TV_FAIL(TV_BACKEND, "a hop of %lld channels and rank %lld: the kernel holds at most %d and %d",
+                       (long long)a->cols, (long long)a->rank, TV_QR_CHANNELS, TV_GRAPH_RANK_MAX);
+    unsigned nodes = tv_cuda_blocks(a->nodes, BLOCK_ROWS), blocks = nodes + tv_cuda_blocks(a->sources, BLOCK_ROWS);
+    if (a->bytes)
+        hop_kernel<true><<<blocks, TV_QR_THREADS, 0, tv_cuda_stream(stream)>>>(*a, nodes);
+    else
+        hop_kernel<false><<<blocks, TV_QR_THREADS, 0, tv_cuda_stream(stream)>>>(*a, nodes);
+    TV_CUDA_LAUNCHED("graph_hop");
+}
