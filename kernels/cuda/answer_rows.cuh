@@ -19,20 +19,34 @@ typedef struct tv_ar_table {
     float unit[TV_AR_CODES], scale[TV_AR_CODES];
 } tv_ar_table;
 
+// How a lane reads an answer: two words, one of its packed bytes and, with lane 0, the row's number, with the others the one that holds E.
 typedef struct tv_ar_form {
     const uint8_t *bytes;
-    int size, packed; // of an answer; its bytes of T
+    int size; // of an answer
     int base, codes;
+    int packed_at, more_at; // of the words
+    int shift;              // of E in its word
+    uint32_t mask;          // of the bytes that are the answer's
 } tv_ar_form;
 
-// A lane's words of one answer, as loaded: its packed bytes, and, with lane 0, the row's number, with the others E.
 typedef struct tv_ar_words {
     uint32_t packed, more;
 } tv_ar_words;
 
+// A lane that has no packed bytes reads the first word: the layers' weights for it are zeros.
 __device__ static inline tv_ar_form tv_ar_form_of(const uint8_t *bytes, int cols, int base, int mantissa_bits)
 {
-    return {bytes, (int)tv_vq_answer_bytes(cols), (cols + 4) / 5, base, tv_lattice_codes(mantissa_bits)};
+    int packed = (cols + 4) / 5, q = tv_qr_quarter(), here = packed - 4 * q;
+    return {bytes,
+            (int)tv_vq_answer_bytes(cols),
+            base,
+            tv_lattice_codes(mantissa_bits),
+            here > 0 ? 2 + q : 0,
+            q == 0 ? 0 : (8 + packed) / 4,
+            q == 0 ? 0 : 8 * ((8 + packed) % 4),
+            here >= 4  ? 0xFFFFFFFFu
+            : here > 0 ? (1u << (8 * here)) - 1u
+                       : 0u};
 }
 
 // A barrier must follow.
@@ -46,27 +60,19 @@ __device__ static inline void tv_ar_load_table(tv_ar_table *table, int base, int
     table->scale[code] = tv_usable_absmax(tv_magnitude(unit), false, NULL) / 127.0f;
 }
 
-// Of answer `index`; below 0: none.
+// Of answer `index`; below 0 it is the first one, so that no load waits for a decision: tv_ar_code tells them apart.
 __device__ static inline tv_ar_words tv_ar_load(const tv_ar_form &form, int64_t index)
 {
-    const uint32_t *at = (const uint32_t *)(form.bytes + index * form.size);
-    int q = tv_qr_quarter();
-    tv_ar_words out = {0, 0};
-    if (index < 0)
-        return out;
-    if (4 * q < form.packed)
-        out.packed = at[2 + q];
-    out.more = q == 0 ? at[0] : at[(8 + form.packed) / 4] >> (8 * ((8 + form.packed) % 4));
-    return out;
+    const uint32_t *at = (const uint32_t *)(form.bytes + (index < 0 ? 0 : index) * form.size);
+    return {at[form.packed_at], at[form.more_at]};
 }
 
 // The code of an answer's exponent, or -1 for none and for one that is not sound. All lanes of the warp call it.
 __device__ static inline int tv_ar_code(const tv_ar_form &form, int64_t index, const tv_ar_words &words)
 {
-    int q = tv_qr_quarter(), here = form.packed - 4 * q, code = (int8_t)words.more - form.base;
-    uint32_t mask = here >= 4 ? 0xFFFFFFFFu : here > 0 ? (1u << (8 * here)) - 1u : 0u;
-    bool bad = __vcmpgtu4(words.packed & mask, 0x01010101u * TV_TRIT_BYTE_MAX) != 0;
-    bad = bad || (q == 0 ? (int32_t)words.more < 0 : code < 0 || code >= form.codes);
+    int code = (int8_t)(words.more >> form.shift) - form.base;
+    bool bad = __vcmpgtu4(words.packed & form.mask, 0x01010101u * TV_TRIT_BYTE_MAX) != 0;
+    bad = bad || (tv_qr_quarter() == 0 ? (int32_t)words.more < 0 : code < 0 || code >= form.codes);
     code = __shfl_sync(0xFFFFFFFFu, code, tv_qr_lane_of(1));
     return tv_qr_any(bad) || index < 0 ? -1 : code;
 }
@@ -111,24 +117,36 @@ __device__ static inline void tv_ar_operand_row(const tv_ar_table &table, int co
     out->scale[h] = code < 0 ? 0.0f : table.scale[code];
 }
 
+__device__ static inline uint32_t tv_ar_byte(const int8_t *row, int k, int c)
+{
+    return c < k ? (uint32_t)(uint8_t)row[c] : 0u;
+}
+
+// Bytes `first` .. first + 19 of a row of k int8, zeros where it ends.
+template <bool WHOLE>
+__device__ static inline void tv_ar_read_bytes(const int8_t *row, int k, int first, uint32_t raw[TV_AR_SPAN / 4])
+{
+#pragma unroll
+    for (int i = 0; i < TV_AR_SPAN / 4; i++) {
+        int c = first + 4 * i;
+        if constexpr (WHOLE)
+            raw[i] = c < k ? *(const uint32_t *)(row + c) : 0;
+        else
+            raw[i] = tv_ar_byte(row, k, c) | tv_ar_byte(row, k, c + 1) << 8 | tv_ar_byte(row, k, c + 2) << 16 |
+                     tv_ar_byte(row, k, c + 3) << 24;
+    }
+}
+
 // The layer w8 [n, k], n, k <= 64, for such operands. All TV_QR_THREADS threads call it; a barrier must follow.
+template <bool WHOLE>
 __device__ static inline void tv_ar_load_layer(tv_qr_layer<TV_AR_STEPS> *layer, const int8_t *w8, int n, int k)
 {
     int row = threadIdx.x / 4, q = threadIdx.x % 4, sum = 0;
-    bool whole = k % 4 == 0 && (uintptr_t)w8 % 4 == 0;
     uint32_t raw[TV_AR_SPAN / 4], word[2 * TV_AR_STEPS] = {};
+    tv_ar_read_bytes<WHOLE>(w8 + row * k, row < n ? k : 0, TV_AR_SPAN * q, raw);
 #pragma unroll
-    for (int i = 0; i < TV_AR_SPAN / 4; i++) {
-        int c = TV_AR_SPAN * q + 4 * i;
-        const int8_t *at = w8 + row * k + c;
-        raw[i] = 0;
-        if (row < n && c < k && whole)
-            raw[i] = *(const uint32_t *)at;
-        for (int b = 0; b < 4; b++)
-            if (row < n && c + b < k && !whole)
-                raw[i] |= (uint32_t)(uint8_t)at[b] << (8 * b);
+    for (int i = 0; i < TV_AR_SPAN / 4; i++)
         sum = __dp4a((int)raw[i], 0x01010101, sum);
-    }
 #pragma unroll
     for (int i = 0; i < TV_AR_DIGITS; i++)
 #pragma unroll

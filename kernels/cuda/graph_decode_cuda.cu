@@ -5,7 +5,7 @@
 #define WARPS (TV_QR_THREADS / TV_WARP)
 #define BLOCK_ROWS (WARPS * TV_QR_ROWS)
 
-__global__ static void __launch_bounds__(TV_QR_THREADS) decode_kernel(tv_graph_decode_args a)
+template <bool WHOLE> __global__ static void __launch_bounds__(TV_QR_THREADS) decode_kernel(tv_graph_decode_args a)
 {
     __shared__ tv_ar_table table;
     __shared__ __align__(16) uint8_t stage[WARPS][TV_QR_ROWS * TV_AR_PITCH];
@@ -22,7 +22,7 @@ __global__ static void __launch_bounds__(TV_QR_THREADS) decode_kernel(tv_graph_d
         index[h] = row[h] >= 0 && a.from ? a.from[row[h]] : row[h];
     }
     tv_ar_read(form, index, code, packed, a.fault);
-    tv_qr_store(a.x, row, (int)a.cols, tv_ar_values(table, code, packed, (int)a.cols, stage[warp]));
+    tv_qr_store<WHOLE>(a.x, row, (int)a.cols, tv_ar_values(table, code, packed, (int)a.cols, stage[warp]));
 }
 
 extern "C" tv_status graph_decode_cuda(const tv_graph_decode_args *a, void *stream)
@@ -32,6 +32,10 @@ extern "C" tv_status graph_decode_cuda(const tv_graph_decode_args *a, void *stre
     if (a->cols > TV_QR_CHANNELS)
         return TV_FAIL(TV_BACKEND, "nodes of %lld channels: the kernel holds at most %d", (long long)a->cols,
                        TV_QR_CHANNELS);
-    decode_kernel<<<tv_cuda_blocks(a->count, BLOCK_ROWS), TV_QR_THREADS, 0, tv_cuda_stream(stream)>>>(*a);
+    unsigned blocks = tv_cuda_blocks(a->count, BLOCK_ROWS);
+    if (tv_qr_whole(a->cols, {a->x}))
+        decode_kernel<true><<<blocks, TV_QR_THREADS, 0, tv_cuda_stream(stream)>>>(*a);
+    else
+        decode_kernel<false><<<blocks, TV_QR_THREADS, 0, tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("graph_decode");
 }

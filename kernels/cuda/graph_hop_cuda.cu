@@ -18,11 +18,15 @@ template <bool PACKED> struct hop_shared {
     __align__(16) uint8_t stage[WARPS][PACKED ? TV_QR_ROWS * TV_AR_PITCH : 16];
 };
 
-// A node's edges: four at a time, edge `at` + q by lane q. index: of the source's answer or row, -1 behind the last edge.
-typedef struct hop_edges {
+// The lists of a lane's two nodes.
+typedef struct hop_lists {
     int32_t first[2], count[2];
+} hop_lists;
+
+// Four edges of each list, one a lane of its four: the source's answer or row, -1 behind the last edge.
+typedef struct hop_edges {
     int32_t index[2];
-    float attr[2];
+    int32_t attr[2];
 } hop_edges;
 
 // This warp's nodes, -1 behind the last one.
@@ -38,30 +42,45 @@ __device__ static inline int64_t answer_of(const tv_graph_hop_args &a, int64_t r
     return row >= 0 && a.from ? a.from[row] : row;
 }
 
-__device__ static inline void read_edges(const tv_graph_hop_args &a, int at, hop_edges *edges)
+__device__ static inline hop_lists find_lists(const tv_graph_hop_args &a, const int64_t row[2])
 {
+    hop_lists lists;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        int e = at + tv_qr_quarter();
-        edges->index[h] = -1, edges->attr[h] = 0.0f;
-        if (e < edges->count[h]) {
-            int64_t place = (int64_t)edges->first[h] + e;
-            edges->attr[h] = (float)a.attr[place];
-            edges->index[h] = a.source[place];
-            if (a.bytes && a.from)
-                edges->index[h] = a.from[edges->index[h]];
-        }
+        lists.first[h] = row[h] >= 0 ? a.start[row[h]] : 0;
+        lists.count[h] = row[h] >= 0 ? a.start[row[h] + 1] - lists.first[h] : 0;
     }
+    return lists;
 }
 
 // The longest list of the warp.
-__device__ static inline int start_edges(const tv_graph_hop_args &a, const int64_t row[2], hop_edges *edges)
+__device__ static inline int longest(const hop_lists &lists)
 {
+    return (int)__reduce_max_sync(0xFFFFFFFFu, (unsigned)max(lists.count[0], lists.count[1]));
+}
+
+// Edges `at` .. `at` + 3, whose sources are still nodes: a step of follow_edges away from answers.
+__device__ static inline hop_edges read_edges(const tv_graph_hop_args &a, const hop_lists &lists, int at)
+{
+    hop_edges edges;
+    int e = at + tv_qr_quarter();
+#pragma unroll
     for (int h = 0; h < 2; h++) {
-        edges->first[h] = row[h] >= 0 ? a.start[row[h]] : 0;
-        edges->count[h] = row[h] >= 0 ? a.start[row[h] + 1] - edges->first[h] : 0;
+        int64_t place = (int64_t)lists.first[h] + e;
+        edges.index[h] = e < lists.count[h] ? a.source[place] : -1;
+        edges.attr[h] = e < lists.count[h] ? a.attr[place] : 0;
     }
-    return (int)__reduce_max_sync(0xFFFFFFFFu, (unsigned)max(edges->count[0], edges->count[1]));
+    return edges;
+}
+
+__device__ static inline void follow_edges(const tv_graph_hop_args &a, hop_edges *edges)
+{
+    if (!a.bytes || !a.from)
+        return;
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+        if (edges->index[h] >= 0)
+            edges->index[h] = a.from[edges->index[h]];
 }
 
 // sum = fma(attr, lin(layer, x), sum)
@@ -89,7 +108,7 @@ __device__ static inline void add_message(const tv_qr_operand<STEPS> &x, const t
 typedef struct hop_batch {
     int32_t index[EDGES][2];
     tv_ar_words words[EDGES][2];
-    float attr[2]; // as in hop_edges
+    int32_t attr[2]; // as in hop_edges
 } hop_batch;
 
 __device__ static inline void read_batch(const tv_ar_form &form, const hop_edges &edges, hop_batch *batch)
@@ -104,21 +123,21 @@ __device__ static inline void read_batch(const tv_ar_form &form, const hop_edges
     batch->attr[0] = edges.attr[0], batch->attr[1] = edges.attr[1];
 }
 
-// Answers are on their way while those before them are worked out, and their numbers one turn earlier.
-__device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared<true> &shared, const int64_t row[2],
-                                    tv_qr_rows *sum)
+// Answers are on their way while those before them are worked out, and their numbers one turn earlier. edges: the first eight.
+template <bool WHOLE>
+__device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared<true> &shared, const hop_lists &lists,
+                                    const hop_edges edges[2], tv_qr_rows *sum)
 {
     tv_ar_form form = tv_ar_form_of(a.bytes, (int)a.cols, a.base, a.mantissa_bits);
-    hop_edges edges;
     hop_batch batch, next;
-    int most = start_edges(a, row, &edges), tiles = ((int)a.cols + 7) / 8;
+    hop_edges later = edges[1];
+    int most = longest(lists), tiles = ((int)a.cols + 7) / 8;
     float unit = tv_exp2i(a.message.exponent);
-    read_edges(a, 0, &edges);
-    read_batch(form, edges, &batch);
-    read_edges(a, EDGES, &edges);
+    read_batch(form, edges[0], &batch);
     for (int at = 0; at < most; at += EDGES) {
-        read_batch(form, edges, &next);
-        read_edges(a, at + 2 * EDGES, &edges);
+        read_batch(form, later, &next);
+        later = read_edges(a, lists, at + 2 * EDGES);
+        follow_edges(a, &later);
 #pragma unroll
         for (int i = 0; i < EDGES; i++) {
             tv_qr_operand<TV_AR_STEPS> x;
@@ -128,7 +147,7 @@ __device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared
                 int code = tv_ar_code(form, batch.index[i][h], batch.words[i][h]);
                 tv_ar_operand_row(shared.table, code, batch.words[i][h].packed, h, &x);
                 x.scale[h] = x.scale[h] * unit;
-                attr[h] = __shfl_sync(0xFFFFFFFFu, batch.attr[h], tv_qr_lane_of(i));
+                attr[h] = (float)__shfl_sync(0xFFFFFFFFu, batch.attr[h], tv_qr_lane_of(i));
             }
             if (at + i < most)
                 add_message(x, shared.message, attr, tiles, sum);
@@ -139,31 +158,35 @@ __device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared
 
 // ---- messages from floats ------------------------------------------------------------------------------------------------
 
-__device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared<false> &shared, const int64_t row[2],
-                                    tv_qr_rows *sum)
+template <bool WHOLE>
+__device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared<false> &shared, const hop_lists &lists,
+                                    const hop_edges first[2], tv_qr_rows *sum)
 {
-    hop_edges edges;
-    int most = start_edges(a, row, &edges), tiles = ((int)a.cols + 7) / 8;
+    hop_edges edges = first[0], later = first[1];
+    int most = longest(lists), tiles = ((int)a.cols + 7) / 8;
     float unit = tv_exp2i(a.message.exponent);
     for (int at = 0; at < most; at += EDGES) {
-        read_edges(a, at, &edges);
         for (int i = 0; i < EDGES && at + i < most; i++) {
             int64_t from[2];
             float attr[2];
+#pragma unroll
             for (int h = 0; h < 2; h++) {
                 from[h] = __shfl_sync(0xFFFFFFFFu, edges.index[h], tv_qr_lane_of(i));
-                attr[h] = __shfl_sync(0xFFFFFFFFu, edges.attr[h], tv_qr_lane_of(i));
+                attr[h] = (float)__shfl_sync(0xFFFFFFFFu, edges.attr[h], tv_qr_lane_of(i));
             }
-            tv_qr_operand<TV_QR_STEPS> x = tv_qr_quantize(tv_qr_load(a.x, from, (int)a.cols), NULL);
+            tv_qr_operand<TV_QR_STEPS> x = tv_qr_quantize(tv_qr_load<WHOLE>(a.x, from, (int)a.cols), NULL);
             x.scale[0] = x.scale[0] * unit, x.scale[1] = x.scale[1] * unit;
             add_message(x, shared.message, attr, tiles, sum);
         }
+        edges = later;
+        later = read_edges(a, lists, at + 2 * EDGES);
     }
 }
 
 // ---- nodes before the hop --------------------------------------------------------------------------------------------------
 
 // Values and int8 form of this warp's rows. tell: raise faults.
+template <bool WHOLE>
 __device__ static inline tv_qr_rows own_rows(const tv_graph_hop_args &a, hop_shared<true> *shared, const int64_t row[2],
                                              bool tell, tv_qr_operand<TV_AR_STEPS> *x)
 {
@@ -177,25 +200,26 @@ __device__ static inline tv_qr_rows own_rows(const tv_graph_hop_args &a, hop_sha
     return tv_ar_values(shared->table, code, packed, (int)a.cols, shared->stage[threadIdx.x / TV_WARP]);
 }
 
+template <bool WHOLE>
 __device__ static inline tv_qr_rows own_rows(const tv_graph_hop_args &a, hop_shared<false> *, const int64_t row[2],
                                              bool, tv_qr_operand<TV_QR_STEPS> *x)
 {
-    tv_qr_rows rows = tv_qr_load(a.x, row, (int)a.cols);
+    tv_qr_rows rows = tv_qr_load<WHOLE>(a.x, row, (int)a.cols);
     *x = tv_qr_quantize(rows, NULL);
     return rows;
 }
 
 // Sources by their own number: their int8 form, and faults.
-template <bool PACKED>
+template <bool PACKED, bool WHOLE>
 __device__ static void go_through_sources(const tv_graph_hop_args &a, hop_shared<PACKED> *shared, int64_t block)
 {
     int64_t row[2];
     tv_qr_operand<hop_shared<PACKED>::STEPS> unused;
     find_rows(block, a.sources, row);
-    tv_qr_rows rows = own_rows(a, shared, row, true, &unused);
+    tv_qr_rows rows = own_rows<WHOLE>(a, shared, row, true, &unused);
     tv_qr_operand<TV_QR_STEPS> x = tv_qr_quantize(rows, a.fault);
     if (a.q)
-        tv_qr_store_operand(x, row, (int)a.cols, a.q, a.scale);
+        tv_qr_store_operand<WHOLE>(x, row, (int)a.cols, a.q, a.scale);
 }
 
 // ---- nodes behind the hop --------------------------------------------------------------------------------------------------
@@ -249,53 +273,56 @@ __device__ static inline tv_qr_rows low_rank(const tv_graph_hop_args &a, const t
     return l;
 }
 
-template <bool PACKED>
-__device__ static void hop_nodes(const tv_graph_hop_args &a, hop_shared<PACKED> *shared, const int64_t row[2])
+template <bool PACKED, bool WHOLE>
+__device__ static void hop_nodes(const tv_graph_hop_args &a, hop_shared<PACKED> *shared, const int64_t row[2],
+                                 const hop_lists &lists, const hop_edges edges[2])
 {
     int cols = (int)a.cols, tiles = (cols + 7) / 8;
     tv_qr_rows sum = {};
     tv_qr_operand<hop_shared<PACKED>::STEPS> x;
-    sum_messages(a, *shared, row, &sum);
+    sum_messages<WHOLE>(a, *shared, lists, edges, &sum);
     if (cols < TV_QR_CHANNELS)
         clear_behind(&sum, cols);
     tv_qr_operand<TV_QR_STEPS> q = tv_qr_quantize(sum, a.fault);
     if (a.q)
-        tv_qr_store_operand(q, row, cols, a.qa, a.scale_a);
-    tv_qr_rows y = own_rows(a, shared, row, false, &x);
+        tv_qr_store_operand<WHOLE>(q, row, cols, a.qa, a.scale_a);
+    tv_qr_rows y = own_rows<WHOLE>(a, shared, row, false, &x);
     add_layer(q, shared->update, a.update.exponent, tiles, &y);
     if (a.rank > 0) {
         q = tv_qr_quantize(low_rank(a, x, shared->down, shared->hop_scale), a.fault);
         if (a.q)
-            tv_qr_store_operand(q, row, (int)a.rank, a.ql, a.scale_l);
+            tv_qr_store_operand<WHOLE>(q, row, (int)a.rank, a.ql, a.scale_l);
         add_layer(q, shared->up, a.lora_up.exponent, tiles, &y);
     }
-    tv_qr_store(a.y, row, cols, y);
+    tv_qr_store<WHOLE>(a.y, row, cols, y);
 }
 
+template <bool WHOLE>
 __device__ static inline void load_input_layer(tv_qr_layer<TV_AR_STEPS> *layer, const int8_t *w8, int n, int k)
 {
-    tv_ar_load_layer(layer, w8, n, k);
+    tv_ar_load_layer<WHOLE>(layer, w8, n, k);
 }
+template <bool WHOLE>
 __device__ static inline void load_input_layer(tv_qr_layer<TV_QR_STEPS> *layer, const int8_t *w8, int n, int k)
 {
-    tv_qr_load_layer(layer, w8, n, k);
+    tv_qr_load_layer<WHOLE>(layer, w8, n, k);
 }
 
-template <bool PACKED> __device__ static inline void load_layers(const tv_graph_hop_args &a, hop_shared<PACKED> *shared)
+// With rank 0 nothing is read of the low-rank layers.
+template <bool PACKED, bool WHOLE>
+__device__ static inline void load_layers(const tv_graph_hop_args &a, hop_shared<PACKED> *shared)
 {
     int cols = (int)a.cols, rank = (int)a.rank;
-    load_input_layer(&shared->message, a.message.w8, cols, cols);
-    tv_qr_load_layer(&shared->update, a.update.w8, cols, cols);
-    if (rank == 0)
-        return;
-    load_input_layer(&shared->down, a.lora_down.w8, rank, cols);
-    tv_qr_load_layer(&shared->up, a.lora_up.w8, cols, rank);
+    load_input_layer<WHOLE>(&shared->message, a.message.w8, cols, cols);
+    tv_qr_load_layer<WHOLE>(&shared->update, a.update.w8, cols, cols);
+    load_input_layer<WHOLE>(&shared->down, a.lora_down.w8, rank, cols);
+    tv_qr_load_layer<WHOLE>(&shared->up, a.lora_up.w8, cols, rank);
     if (threadIdx.x < TV_GRAPH_RANK_MAX)
         shared->hop_scale[threadIdx.x] =
             (int)threadIdx.x < rank ? (float)a.hop_scale.w8[threadIdx.x] * tv_exp2i(a.hop_scale.exponent) : 0.0f;
 }
 
-template <bool PACKED>
+template <bool PACKED, bool WHOLE>
 __global__ static void __launch_bounds__(TV_QR_THREADS)
     hop_kernel(const __grid_constant__ tv_graph_hop_args a, unsigned node_blocks)
 {
@@ -303,15 +330,30 @@ __global__ static void __launch_bounds__(TV_QR_THREADS)
     int64_t row[2];
     if (PACKED)
         tv_ar_load_table(&shared.table, a.base, a.mantissa_bits);
-    if (blockIdx.x < node_blocks)
-        load_layers(a, &shared);
-    __syncthreads();
     if (blockIdx.x >= node_blocks) {
-        go_through_sources(a, &shared, blockIdx.x - node_blocks);
+        __syncthreads();
+        go_through_sources<PACKED, WHOLE>(a, &shared, blockIdx.x - node_blocks);
         return;
     }
     find_rows(blockIdx.x, a.nodes, row);
-    hop_nodes(a, &shared, row);
+    hop_lists lists = find_lists(a, row);
+    load_layers<PACKED, WHOLE>(a, &shared);
+    hop_edges edges[2] = {read_edges(a, lists, 0), read_edges(a, lists, EDGES)};
+    follow_edges(a, &edges[0]);
+    follow_edges(a, &edges[1]);
+    __syncthreads();
+    hop_nodes<PACKED, WHOLE>(a, &shared, row, lists, edges);
+}
+
+template <bool PACKED> static void hop_start(const tv_graph_hop_args *a, cudaStream_t stream)
+{
+    unsigned nodes = tv_cuda_blocks(a->nodes, BLOCK_ROWS), blocks = nodes + tv_cuda_blocks(a->sources, BLOCK_ROWS);
+    bool whole = tv_qr_whole(a->cols | a->rank, {a->x, a->y, a->q, a->qa, a->ql, a->message.w8, a->update.w8,
+                                                 a->lora_down.w8, a->lora_up.w8});
+    if (whole)
+        hop_kernel<PACKED, true><<<blocks, TV_QR_THREADS, 0, stream>>>(*a, nodes);
+    else
+        hop_kernel<PACKED, false><<<blocks, TV_QR_THREADS, 0, stream>>>(*a, nodes);
 }
 
 extern "C" tv_status graph_hop_cuda(const tv_graph_hop_args *a, void *stream)
@@ -321,10 +363,9 @@ extern "C" tv_status graph_hop_cuda(const tv_graph_hop_args *a, void *stream)
     if (a->cols > TV_QR_CHANNELS || a->rank > TV_GRAPH_RANK_MAX)
         return TV_FAIL(TV_BACKEND, "a hop of %lld channels and rank %lld: the kernel holds at most %d and %d",
                        (long long)a->cols, (long long)a->rank, TV_QR_CHANNELS, TV_GRAPH_RANK_MAX);
-    unsigned nodes = tv_cuda_blocks(a->nodes, BLOCK_ROWS), blocks = nodes + tv_cuda_blocks(a->sources, BLOCK_ROWS);
     if (a->bytes)
-        hop_kernel<true><<<blocks, TV_QR_THREADS, 0, tv_cuda_stream(stream)>>>(*a, nodes);
+        hop_start<true>(a, tv_cuda_stream(stream));
     else
-        hop_kernel<false><<<blocks, TV_QR_THREADS, 0, tv_cuda_stream(stream)>>>(*a, nodes);
+        hop_start<false>(a, tv_cuda_stream(stream));
     TV_CUDA_LAUNCHED("graph_hop");
 }

@@ -4,6 +4,9 @@
 // Lane 4 g + q holds the rows g and g + 8, of each the channels 8 j + 2 q and 8 j + 2 q + 1, j = 0 .. 7: the accumulators of mma m16n8k32.
 // Integer sums have no order, so a product takes its channels as the lanes hold them, and the weights lie in shared memory as each lane wants
 // them. Rows and channels that are not there are zeros, which change neither a sum nor a maximum.
+//
+// WHOLE: widths are multiples of 4 and arrays begin on 16 bytes (tv_qr_whole), so memory is read and written in words or pairs, none of which
+// waits for another.
 #ifndef TV_KERNELS_QUAD_ROWS_CUH
 #define TV_KERNELS_QUAD_ROWS_CUH
 
@@ -19,6 +22,11 @@
 // Integers below 2^22 that are added to this one are, as a float's bits, the integer and 12582912.
 #define TV_QR_ZERO 0x4B400000
 #define TV_QR_ZERO_FLOAT 12582912.0f
+
+static inline bool tv_qr_whole(int64_t width, std::initializer_list<const void *> arrays)
+{
+    return width % 4 == 0 && tv_cuda_aligned(arrays);
+}
 
 // v[h][j][e]: row g + 8 h, channel 8 j + 2 q + e.
 typedef struct tv_qr_rows {
@@ -48,22 +56,27 @@ __device__ static inline bool tv_qr_any(bool said)
     return (__ballot_sync(0xFFFFFFFFu, said) >> (tv_warp_lane() & ~3) & 15u) != 0;
 }
 
-// The layer w8 [n, k], n, k <= 64, for operands in this form. All TV_QR_THREADS threads call it; a barrier must follow.
-__device__ static inline void tv_qr_load_layer(tv_qr_layer<TV_QR_STEPS> *layer, const int8_t *w8, int n, int k)
+// Channels 8 j + 2 q and the next of a row of k int8, for all j, zeros where it ends.
+template <bool WHOLE>
+__device__ static inline void tv_qr_read_bytes(const int8_t *row, int k, int q, uint32_t two[TV_QR_TILES])
 {
-    int row = threadIdx.x / 4, q = threadIdx.x % 4;
-    bool pairs = k % 2 == 0 && (uintptr_t)w8 % 2 == 0;
-    uint32_t two[TV_QR_TILES];
 #pragma unroll
     for (int j = 0; j < TV_QR_TILES; j++) {
         int c = 8 * j + 2 * q;
-        const int8_t *at = w8 + row * k + c;
-        two[j] = 0;
-        if (row < n && c < k && pairs)
-            two[j] = *(const uint16_t *)at;
-        else if (row < n && c < k)
-            two[j] = (uint32_t)(uint8_t)at[0] | (c + 1 < k ? (uint32_t)(uint8_t)at[1] << 8 : 0u);
+        if constexpr (WHOLE)
+            two[j] = c < k ? *(const uint16_t *)(row + c) : 0;
+        else
+            two[j] = (c < k ? (uint8_t)row[c] : 0) | (c + 1 < k ? (uint32_t)(uint8_t)row[c + 1] << 8 : 0);
     }
+}
+
+// The layer w8 [n, k], n, k <= 64, for operands in this form. All TV_QR_THREADS threads call it; a barrier must follow.
+template <bool WHOLE>
+__device__ static inline void tv_qr_load_layer(tv_qr_layer<TV_QR_STEPS> *layer, const int8_t *w8, int n, int k)
+{
+    int row = threadIdx.x / 4, q = threadIdx.x % 4;
+    uint32_t two[TV_QR_TILES];
+    tv_qr_read_bytes<WHOLE>(w8 + row * k, row < n ? k : 0, q, two);
 #pragma unroll
     for (int step = 0; step < TV_QR_STEPS; step++)
         layer->b[row / 8][step][row % 8 * 4 + q] =
@@ -115,70 +128,68 @@ __device__ static inline float tv_qr_float(int32_t acc, float factor)
 }
 
 // Rows row[0] and row[1] of x [.., cols]; a row below 0 is zeros.
-__device__ static inline tv_qr_rows tv_qr_load(const float *x, const int64_t row[2], int cols)
+template <bool WHOLE> __device__ static inline tv_qr_rows tv_qr_load(const float *x, const int64_t row[2], int cols)
 {
     tv_qr_rows out;
-    bool pairs = cols % 2 == 0 && (uintptr_t)x % 8 == 0;
 #pragma unroll
-    for (int h = 0; h < 2; h++)
+    for (int h = 0; h < 2; h++) {
+        const float *at = x + row[h] * cols + tv_qr_channel(0);
+        int here = row[h] < 0 ? 0 : cols - tv_qr_channel(0); // channels from the lane's first on
 #pragma unroll
         for (int j = 0; j < TV_QR_TILES; j++) {
-            int c = tv_qr_channel(j);
-            const float *at = x + row[h] * cols + c;
             float2 two = make_float2(0.0f, 0.0f);
-            if (row[h] >= 0 && c < cols && pairs)
-                two = *(const float2 *)at;
-            else if (row[h] >= 0 && c < cols)
-                two = make_float2(at[0], c + 1 < cols ? at[1] : 0.0f);
+            if (WHOLE && 8 * j < here)
+                two = *(const float2 *)(at + 8 * j);
             out.v[h][j][0] = two.x, out.v[h][j][1] = two.y;
         }
+#pragma unroll
+        for (int i = 0; i < 2 * TV_QR_TILES; i++)
+            if (!WHOLE && 8 * (i / 2) + i % 2 < here)
+                out.v[h][i / 2][i % 2] = at[8 * (i / 2) + i % 2];
+    }
     return out;
 }
 
+template <bool WHOLE>
 __device__ static inline void tv_qr_store(float *y, const int64_t row[2], int cols, const tv_qr_rows &value)
 {
-    bool pairs = cols % 2 == 0 && (uintptr_t)y % 8 == 0;
 #pragma unroll
-    for (int h = 0; h < 2; h++)
+    for (int h = 0; h < 2; h++) {
+        float *at = y + row[h] * cols + tv_qr_channel(0);
+        int here = row[h] < 0 ? 0 : cols - tv_qr_channel(0);
 #pragma unroll
-        for (int j = 0; j < TV_QR_TILES; j++) {
-            int c = tv_qr_channel(j);
-            float *at = y + row[h] * cols + c;
-            if (row[h] < 0 || c >= cols)
-                continue;
-            if (pairs) {
-                *(float2 *)at = make_float2(value.v[h][j][0], value.v[h][j][1]);
-                continue;
-            }
-            at[0] = value.v[h][j][0];
-            if (c + 1 < cols)
-                at[1] = value.v[h][j][1];
-        }
+        for (int j = 0; j < TV_QR_TILES; j++)
+            if (WHOLE && 8 * j < here)
+                *(float2 *)(at + 8 * j) = make_float2(value.v[h][j][0], value.v[h][j][1]);
+#pragma unroll
+        for (int i = 0; i < 2 * TV_QR_TILES; i++)
+            if (!WHOLE && 8 * (i / 2) + i % 2 < here)
+                at[8 * (i / 2) + i % 2] = value.v[h][i / 2][i % 2];
+    }
 }
 
 // q [.., cols] and scale [..] of rows that are there.
+template <bool WHOLE>
 __device__ static inline void tv_qr_store_operand(const tv_qr_operand<TV_QR_STEPS> &x, const int64_t row[2], int cols,
                                                   int8_t *q, float *scale)
 {
-    bool pairs = cols % 2 == 0 && (uintptr_t)q % 2 == 0;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         if (row[h] < 0)
             continue;
         if (tv_qr_quarter() == 0)
             scale[row[h]] = x.scale[h];
+        int8_t *at = q + row[h] * cols + tv_qr_channel(0);
+        int here = cols - tv_qr_channel(0);
 #pragma unroll
         for (int j = 0; j < TV_QR_TILES; j++) {
-            int c = tv_qr_channel(j);
             uint32_t two = x.a[j / 4][j / 2 % 2 * 2 + h] >> (16 * (j % 2));
-            int8_t *at = q + row[h] * cols + c;
-            if (c < cols && pairs) {
-                *(uint16_t *)at = (uint16_t)two;
-            } else if (c < cols) {
-                at[0] = (int8_t)two;
-                if (c + 1 < cols)
-                    at[1] = (int8_t)(two >> 8);
-            }
+            if (WHOLE && 8 * j < here)
+                *(uint16_t *)(at + 8 * j) = (uint16_t)two;
+            if (!WHOLE && 8 * j < here)
+                at[8 * j] = (int8_t)two;
+            if (!WHOLE && 8 * j + 1 < here)
+                at[8 * j + 1] = (int8_t)(two >> 8);
         }
     }
 }

@@ -15,25 +15,26 @@
 template <int V> struct tv_floats {
     float v[V];
 };
-template <int V> struct __align__(4 * V) tv_floats_memory { float v[V]; };
-
 template <int V> __device__ static inline tv_floats<V> tv_floats_load(const float *x)
 {
-    tv_floats_memory<V> memory = *(const tv_floats_memory<V> *)x;
-    tv_floats<V> out;
-#pragma unroll
-    for (int i = 0; i < V; i++)
-        out.v[i] = memory.v[i];
-    return out;
+    if constexpr (V == 4) {
+        float4 four = *(const float4 *)x;
+        return {{four.x, four.y, four.z, four.w}};
+    } else if constexpr (V == 2) {
+        float2 two = *(const float2 *)x;
+        return {{two.x, two.y}};
+    } else
+        return {{*x}};
 }
 
 template <int V> __device__ static inline void tv_floats_store(float *x, const tv_floats<V> &value)
 {
-    tv_floats_memory<V> memory;
-#pragma unroll
-    for (int i = 0; i < V; i++)
-        memory.v[i] = value.v[i];
-    *(tv_floats_memory<V> *)x = memory;
+    if constexpr (V == 4)
+        __stwb((float4 *)x, make_float4(value.v[0], value.v[1], value.v[2], value.v[3])); // one store, not four
+    else if constexpr (V == 2)
+        __stwb((float2 *)x, make_float2(value.v[0], value.v[1]));
+    else
+        *x = value.v[0];
 }
 
 template <int V>
@@ -69,22 +70,38 @@ typedef struct tv_list {
     int count;
 } tv_list;
 
-// LISTS: items and width; find(i) is list i; row(list, k, &factor) is its row k; out(i).
+// N rows of a list, `first` + i `step`, each into its slot. Behind the list's end the last row's number stands in, so that no row waits for the
+// one before it. LISTS: items and width; find(i) is list i; row(list, k, &factor) is its row k; out(i).
+template <int V, int N, class LISTS>
+__device__ static inline void tv_list_rows(const LISTS &lists, const tv_list &list, int64_t c, int first, int step,
+                                           tv_floats<V> *slot)
+{
+    const float *row[N];
+    float factor[N];
+    tv_floats<V> value[N] = {};
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        row[i] = lists.row(list, min(first + i * step, list.count - 1), &factor[i]) + c;
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        if (first + i * step < list.count)
+            value[i] = tv_floats_load<V>(row[i]);
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        if (first + i * step < list.count)
+            slot[i] = tv_floats_fma(factor[i], value[i], slot[i]);
+}
+
 template <int V, class LISTS>
 __device__ static inline tv_floats<V> tv_list_few(const LISTS &lists, const tv_list &list, int64_t c)
 {
     tv_floats<V> slot[TV_FEW] = {};
-#pragma unroll
-    for (int k = 0; k < TV_FEW; k++)
-        if (k < list.count) {
-            float factor;
-            const float *row = lists.row(list, k, &factor);
-            slot[k] = tv_floats_fma(factor, tv_floats_load<V>(row + c), slot[k]);
-        }
+    if (list.count > 0)
+        tv_list_rows<V, TV_FEW>(lists, list, c, 0, 1, slot);
     return tv_slots_join(slot);
 }
 
-// Slots `warp` + 8 i of a list of any length, joined as far as they go.
+// Slots `warp` + 8 i of a list that has rows, joined as far as they go.
 template <int V, class LISTS>
 __device__ static inline tv_floats<V> tv_list_share(const LISTS &lists, const tv_list &list, int64_t c, int warp)
 {
@@ -92,13 +109,7 @@ __device__ static inline tv_floats<V> tv_list_share(const LISTS &lists, const tv
     tv_floats<V> slot[own] = {};
 #pragma unroll 2
     for (int k = warp; k < list.count; k += TV_SLOTS)
-#pragma unroll
-        for (int i = 0; i < own; i++)
-            if (k + i * TV_SUMS_WARPS < list.count) {
-                float factor;
-                const float *row = lists.row(list, k + i * TV_SUMS_WARPS, &factor);
-                slot[i] = tv_floats_fma(factor, tv_floats_load<V>(row + c), slot[i]);
-            }
+        tv_list_rows<V, own>(lists, list, c, k, TV_SUMS_WARPS, slot);
     return tv_floats_sum(tv_floats_sum(slot[0], slot[2]), tv_floats_sum(slot[1], slot[3]));
 }
 
