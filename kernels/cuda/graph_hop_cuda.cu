@@ -1,7 +1,7 @@
 // A hop of the graph in one launch. A warp has 16 nodes: each edge's message is worked out where it is wanted, from the source's row, and
 // goes on into the sums, their update, the residual and the low-rank term without leaving the registers. That repeats the product of a source
-// for each of its edges, which costs less than messages that travel through memory. Blocks behind those of the nodes go through the sources
-// once more: for their int8 form, when a backward wants it, and for faults.
+// for each of its edges, which costs less than messages that travel through memory. Blocks behind those of the nodes go through the other
+// sources: for their int8 form, when a backward wants it, and for faults.
 #include "kernels/cuda/answer_rows.cuh"
 #include "kernels/cuda/cuda_ops.h"
 
@@ -29,10 +29,10 @@ typedef struct hop_edges {
     int32_t attr[2];
 } hop_edges;
 
-// This warp's nodes, -1 behind the last one.
-__device__ static inline void find_rows(int64_t block, int64_t count, int64_t row[2])
+// This warp's rows of those from `from` on, -1 behind the last one.
+__device__ static inline void find_rows(int64_t block, int64_t from, int64_t count, int64_t row[2])
 {
-    int64_t first = block * BLOCK_ROWS + threadIdx.x / TV_WARP * TV_QR_ROWS + tv_qr_group();
+    int64_t first = from + block * BLOCK_ROWS + threadIdx.x / TV_WARP * TV_QR_ROWS + tv_qr_group();
     row[0] = first < count ? first : -1;
     row[1] = first + 8 < count ? first + 8 : -1;
 }
@@ -83,23 +83,24 @@ __device__ static inline void follow_edges(const tv_graph_hop_args &a, hop_edges
             edges->index[h] = a.from[edges->index[h]];
 }
 
-// sum = fma(attr, lin(layer, x), sum)
-template <int STEPS>
-__device__ static inline void add_message(const tv_qr_operand<STEPS> &x, const tv_qr_layer<STEPS> &layer,
-                                          const float attr[2], int tiles, tv_qr_rows *sum)
+// sum = fma(attr, lin(layer, x), sum) for N edges of each node, in order. A tile's weights are read once for them.
+template <int STEPS, int N>
+__device__ static inline void add_messages(const tv_qr_operand<STEPS> x[N], const float attr[N][2],
+                                           const tv_qr_layer<STEPS> &layer, tv_qr_rows *sum)
 {
     constexpr float factor = STEPS == TV_AR_STEPS ? TV_AR_FACTOR : 1.0f;
 #pragma unroll
-    for (int j = 0; j < TV_QR_TILES; j++)
-        if (j < tiles) {
-            int32_t acc[4];
-            tv_qr_product(x, layer, j, acc);
+    for (int j = 0; j < TV_QR_TILES; j++) {
+        int32_t acc[N][4];
+        tv_qr_product<STEPS, N>(x, layer, j, acc);
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                float m = tv_qr_float(acc[i], factor) * x.scale[i / 2];
-                sum->v[i / 2][j][i % 2] = fmaf(attr[i / 2], m, sum->v[i / 2][j][i % 2]);
+        for (int i = 0; i < N; i++)
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                float m = tv_qr_float(acc[i][k], factor) * x[i].scale[k / 2];
+                sum->v[k / 2][j][k % 2] = fmaf(attr[i][k / 2], m, sum->v[k / 2][j][k % 2]);
             }
-        }
+    }
 }
 
 // ---- messages from answers ---------------------------------------------------------------------------------------------
@@ -131,27 +132,25 @@ __device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared
     tv_ar_form form = tv_ar_form_of(a.bytes, (int)a.cols, a.base, a.mantissa_bits);
     hop_batch batch, next;
     hop_edges later = edges[1];
-    int most = longest(lists), tiles = ((int)a.cols + 7) / 8;
+    int most = longest(lists);
     float unit = tv_exp2i(a.message.exponent);
     read_batch(form, edges[0], &batch);
     for (int at = 0; at < most; at += EDGES) {
         read_batch(form, later, &next);
         later = read_edges(a, lists, at + 2 * EDGES);
         follow_edges(a, &later);
+        tv_qr_operand<TV_AR_STEPS> x[EDGES];
+        float attr[EDGES][2];
 #pragma unroll
-        for (int i = 0; i < EDGES; i++) {
-            tv_qr_operand<TV_AR_STEPS> x;
-            float attr[2];
+        for (int i = 0; i < EDGES; i++)
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 int code = tv_ar_code(form, batch.index[i][h], batch.words[i][h]);
-                tv_ar_operand_row(shared.table, code, batch.words[i][h].packed, h, &x);
-                x.scale[h] = x.scale[h] * unit;
-                attr[h] = (float)__shfl_sync(0xFFFFFFFFu, batch.attr[h], tv_qr_lane_of(i));
+                tv_ar_operand_row(shared.table, code, batch.words[i][h].packed, h, &x[i]);
+                x[i].scale[h] = x[i].scale[h] * unit;
+                attr[i][h] = (float)__shfl_sync(0xFFFFFFFFu, batch.attr[h], tv_qr_lane_of(i));
             }
-            if (at + i < most)
-                add_message(x, shared.message, attr, tiles, sum);
-        }
+        add_messages<TV_AR_STEPS, EDGES>(x, attr, shared.message, sum);
         batch = next;
     }
 }
@@ -163,20 +162,20 @@ __device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared
                                     const hop_edges first[2], tv_qr_rows *sum)
 {
     hop_edges edges = first[0], later = first[1];
-    int most = longest(lists), tiles = ((int)a.cols + 7) / 8;
+    int most = longest(lists);
     float unit = tv_exp2i(a.message.exponent);
     for (int at = 0; at < most; at += EDGES) {
         for (int i = 0; i < EDGES && at + i < most; i++) {
             int64_t from[2];
-            float attr[2];
+            float attr[1][2];
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 from[h] = __shfl_sync(0xFFFFFFFFu, edges.index[h], tv_qr_lane_of(i));
-                attr[h] = (float)__shfl_sync(0xFFFFFFFFu, edges.attr[h], tv_qr_lane_of(i));
+                attr[0][h] = (float)__shfl_sync(0xFFFFFFFFu, edges.attr[h], tv_qr_lane_of(i));
             }
             tv_qr_operand<TV_QR_STEPS> x = tv_qr_quantize(tv_qr_load<WHOLE>(a.x, from, (int)a.cols), NULL);
             x.scale[0] = x.scale[0] * unit, x.scale[1] = x.scale[1] * unit;
-            add_message(x, shared.message, attr, tiles, sum);
+            add_messages<TV_QR_STEPS, 1>(&x, attr, shared.message, sum);
         }
         edges = later;
         later = read_edges(a, lists, at + 2 * EDGES);
@@ -185,41 +184,33 @@ __device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared
 
 // ---- nodes before the hop --------------------------------------------------------------------------------------------------
 
-// Values and int8 form of this warp's rows. tell: raise faults.
+// Values and operand of this warp's rows, and their int8 form for a backward. Raises faults.
 template <bool WHOLE>
 __device__ static inline tv_qr_rows own_rows(const tv_graph_hop_args &a, hop_shared<true> *shared, const int64_t row[2],
-                                             bool tell, tv_qr_operand<TV_AR_STEPS> *x)
+                                             tv_qr_operand<TV_AR_STEPS> *x)
 {
     tv_ar_form form = tv_ar_form_of(a.bytes, (int)a.cols, a.base, a.mantissa_bits);
     int64_t index[2] = {answer_of(a, row[0]), answer_of(a, row[1])};
     int code[2];
     uint32_t packed[2];
-    tv_ar_read(form, index, code, packed, tell ? a.fault : NULL);
+    tv_ar_read(form, index, code, packed, a.fault);
     tv_ar_operand_row(shared->table, code[0], packed[0], 0, x);
     tv_ar_operand_row(shared->table, code[1], packed[1], 1, x);
-    return tv_ar_values(shared->table, code, packed, (int)a.cols, shared->stage[threadIdx.x / TV_WARP]);
+    tv_qr_rows rows = tv_ar_values(shared->table, code, packed, (int)a.cols, shared->stage[threadIdx.x / TV_WARP]);
+    if (a.q)
+        tv_qr_store_operand<WHOLE>(tv_qr_quantize(rows, a.fault), row, (int)a.cols, a.q, a.scale);
+    return rows;
 }
 
 template <bool WHOLE>
 __device__ static inline tv_qr_rows own_rows(const tv_graph_hop_args &a, hop_shared<false> *, const int64_t row[2],
-                                             bool, tv_qr_operand<TV_QR_STEPS> *x)
+                                             tv_qr_operand<TV_QR_STEPS> *x)
 {
     tv_qr_rows rows = tv_qr_load<WHOLE>(a.x, row, (int)a.cols);
-    *x = tv_qr_quantize(rows, NULL);
-    return rows;
-}
-
-// Sources by their own number: their int8 form, and faults.
-template <bool PACKED, bool WHOLE>
-__device__ static void go_through_sources(const tv_graph_hop_args &a, hop_shared<PACKED> *shared, int64_t block)
-{
-    int64_t row[2];
-    tv_qr_operand<hop_shared<PACKED>::STEPS> unused;
-    find_rows(block, a.sources, row);
-    tv_qr_rows rows = own_rows<WHOLE>(a, shared, row, true, &unused);
-    tv_qr_operand<TV_QR_STEPS> x = tv_qr_quantize(rows, a.fault);
+    *x = tv_qr_quantize(rows, a.fault);
     if (a.q)
-        tv_qr_store_operand<WHOLE>(x, row, (int)a.cols, a.q, a.scale);
+        tv_qr_store_operand<WHOLE>(*x, row, (int)a.cols, a.q, a.scale);
+    return rows;
 }
 
 // ---- nodes behind the hop --------------------------------------------------------------------------------------------------
@@ -237,18 +228,17 @@ __device__ static inline void clear_behind(tv_qr_rows *x, int cols)
 
 // y = y + lin(layer, x)
 __device__ static inline void add_layer(const tv_qr_operand<TV_QR_STEPS> &x, const tv_qr_layer<TV_QR_STEPS> &layer,
-                                        int exponent, int tiles, tv_qr_rows *y)
+                                        int exponent, tv_qr_rows *y)
 {
     float scale[2] = {x.scale[0] * tv_exp2i(exponent), x.scale[1] * tv_exp2i(exponent)};
 #pragma unroll
-    for (int j = 0; j < TV_QR_TILES; j++)
-        if (j < tiles) {
-            int32_t acc[4];
-            tv_qr_product(x, layer, j, acc);
+    for (int j = 0; j < TV_QR_TILES; j++) {
+        int32_t acc[1][4];
+        tv_qr_product<TV_QR_STEPS, 1>(&x, layer, j, acc);
 #pragma unroll
-            for (int i = 0; i < 4; i++)
-                y->v[i / 2][j][i % 2] = y->v[i / 2][j][i % 2] + tv_qr_float(acc[i], 1.0f) * scale[i / 2];
-        }
+        for (int k = 0; k < 4; k++)
+            y->v[k / 2][j][k % 2] = y->v[k / 2][j][k % 2] + tv_qr_float(acc[0][k], 1.0f) * scale[k / 2];
+    }
 }
 
 // lin(lora_down, x) hop_scale
@@ -262,12 +252,12 @@ __device__ static inline tv_qr_rows low_rank(const tv_graph_hop_args &a, const t
 #pragma unroll
     for (int j = 0; j < TV_QR_TILES; j++)
         if (8 * j < a.rank) {
-            int32_t acc[4];
-            tv_qr_product(x, layer, j, acc);
+            int32_t acc[1][4];
+            tv_qr_product<STEPS, 1>(&x, layer, j, acc);
 #pragma unroll
-            for (int i = 0; i < 4; i++)
-                l.v[i / 2][j][i % 2] =
-                    (tv_qr_float(acc[i], factor) * scale[i / 2]) * hop_scale[tv_qr_channel(j) + i % 2];
+            for (int k = 0; k < 4; k++)
+                l.v[k / 2][j][k % 2] =
+                    (tv_qr_float(acc[0][k], factor) * scale[k / 2]) * hop_scale[tv_qr_channel(j) + k % 2];
         }
     clear_behind(&l, (int)a.rank);
     return l;
@@ -277,7 +267,7 @@ template <bool PACKED, bool WHOLE>
 __device__ static void hop_nodes(const tv_graph_hop_args &a, hop_shared<PACKED> *shared, const int64_t row[2],
                                  const hop_lists &lists, const hop_edges edges[2])
 {
-    int cols = (int)a.cols, tiles = (cols + 7) / 8;
+    int cols = (int)a.cols;
     tv_qr_rows sum = {};
     tv_qr_operand<hop_shared<PACKED>::STEPS> x;
     sum_messages<WHOLE>(a, *shared, lists, edges, &sum);
@@ -286,13 +276,13 @@ __device__ static void hop_nodes(const tv_graph_hop_args &a, hop_shared<PACKED> 
     tv_qr_operand<TV_QR_STEPS> q = tv_qr_quantize(sum, a.fault);
     if (a.q)
         tv_qr_store_operand<WHOLE>(q, row, cols, a.qa, a.scale_a);
-    tv_qr_rows y = own_rows<WHOLE>(a, shared, row, false, &x);
-    add_layer(q, shared->update, a.update.exponent, tiles, &y);
+    tv_qr_rows y = own_rows<WHOLE>(a, shared, row, &x);
+    add_layer(q, shared->update, a.update.exponent, &y);
     if (a.rank > 0) {
         q = tv_qr_quantize(low_rank(a, x, shared->down, shared->hop_scale), a.fault);
         if (a.q)
             tv_qr_store_operand<WHOLE>(q, row, (int)a.rank, a.ql, a.scale_l);
-        add_layer(q, shared->up, a.lora_up.exponent, tiles, &y);
+        add_layer(q, shared->up, a.lora_up.exponent, &y);
     }
     tv_qr_store<WHOLE>(a.y, row, cols, y);
 }
@@ -331,11 +321,13 @@ __global__ static void __launch_bounds__(TV_QR_THREADS)
     if (PACKED)
         tv_ar_load_table(&shared.table, a.base, a.mantissa_bits);
     if (blockIdx.x >= node_blocks) {
+        tv_qr_operand<hop_shared<PACKED>::STEPS> unused;
         __syncthreads();
-        go_through_sources<PACKED, WHOLE>(a, &shared, blockIdx.x - node_blocks);
+        find_rows(blockIdx.x - node_blocks, a.nodes, a.sources, row);
+        own_rows<WHOLE>(a, &shared, row, &unused);
         return;
     }
-    find_rows(blockIdx.x, a.nodes, row);
+    find_rows(blockIdx.x, 0, a.nodes, row);
     hop_lists lists = find_lists(a, row);
     load_layers<PACKED, WHOLE>(a, &shared);
     hop_edges edges[2] = {read_edges(a, lists, 0), read_edges(a, lists, EDGES)};
@@ -347,7 +339,8 @@ __global__ static void __launch_bounds__(TV_QR_THREADS)
 
 template <bool PACKED> static void hop_start(const tv_graph_hop_args *a, cudaStream_t stream)
 {
-    unsigned nodes = tv_cuda_blocks(a->nodes, BLOCK_ROWS), blocks = nodes + tv_cuda_blocks(a->sources, BLOCK_ROWS);
+    unsigned nodes = tv_cuda_blocks(a->nodes, BLOCK_ROWS);
+    unsigned blocks = nodes + tv_cuda_blocks(a->sources - a->nodes, BLOCK_ROWS);
     bool whole = tv_qr_whole(a->cols | a->rank, {a->x, a->y, a->q, a->qa, a->ql, a->message.w8, a->update.w8,
                                                  a->lora_down.w8, a->lora_up.w8});
     if (whole)

@@ -106,18 +106,22 @@ __device__ static inline tv_qr_operand<TV_QR_STEPS> tv_qr_quantize(const tv_qr_r
     return out;
 }
 
-// The sums of tile j: acc[2 h + e] for row g + 8 h, output 8 j + 2 q + e, and what they start at.
-template <int STEPS>
-__device__ static inline void tv_qr_product(const tv_qr_operand<STEPS> &x, const tv_qr_layer<STEPS> &layer, int j,
-                                            int32_t acc[4])
+// Sums of tile j for N operands: acc[i][2 h + e] for row g + 8 h of operand i, output 8 j + 2 q + e, and what they start at.
+template <int STEPS, int N>
+__device__ static inline void tv_qr_product(const tv_qr_operand<STEPS> x[N], const tv_qr_layer<STEPS> &layer, int j,
+                                            int32_t acc[N][4])
 {
     int2 zero = *(const int2 *)&layer.zero[tv_qr_channel(j)];
-    acc[0] = acc[2] = zero.x, acc[1] = acc[3] = zero.y;
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        acc[i][0] = acc[i][2] = zero.x, acc[i][1] = acc[i][3] = zero.y;
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
         uint2 b = layer.b[j][step][tv_warp_lane()];
         uint32_t words[2] = {b.x, b.y};
-        tv_mma_16832(acc, x.a[step], words);
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            tv_mma_16832(acc[i], x[i].a[step], words);
     }
 }
 

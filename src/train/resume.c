@@ -75,6 +75,7 @@ tv_status tv_model_load(tv_model *model, struct tv_checkpoint *checkpoint, int f
     for (int64_t i = 0; i < count; i++)
         TV_TRY_GOTO(st, done, tv_checkpoint_read(checkpoint, &arrays[i]));
     TV_TRY_GOTO(st, done, tv_params_state_loaded(&model->params, arrays, count, staging));
+    TV_TRY_GOTO(st, done, tv_model_loaded(model));
     st = tv_params_decode(&model->params, 1, NULL);
 done:
     free(arrays);
