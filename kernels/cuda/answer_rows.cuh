@@ -71,7 +71,9 @@ __device__ static inline tv_ar_words tv_ar_load(const tv_ar_form &form, int64_t 
 __device__ static inline int tv_ar_code(const tv_ar_form &form, int64_t index, const tv_ar_words &words)
 {
     int code = (int8_t)(words.more >> form.shift) - form.base;
-    bool bad = __vcmpgtu4(words.packed & form.mask, 0x01010101u * TV_TRIT_BYTE_MAX) != 0;
+    uint32_t packed = words.packed & form.mask, even = packed & 0x00FF00FFu, odd = packed >> 8 & 0x00FF00FFu;
+    uint32_t over = (255 - TV_TRIT_BYTE_MAX) * 0x00010001u; // carries out of a byte above the largest
+    bool bad = (((even + over) | (odd + over)) & 0x01000100u) != 0;
     bad = bad || (tv_qr_quarter() == 0 ? (int32_t)words.more < 0 : code < 0 || code >= form.codes);
     code = __shfl_sync(0xFFFFFFFFu, code, tv_qr_lane_of(1));
     return tv_qr_any(bad) || index < 0 ? -1 : code;
@@ -84,24 +86,26 @@ __device__ static inline void tv_ar_read(const tv_ar_form &form, const int64_t i
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         tv_ar_words words = tv_ar_load(form, index[h]);
-        packed[h] = words.packed;
+        packed[h] = words.packed & form.mask;
         code[h] = tv_ar_code(form, index[h], words);
         if (fault && index[h] >= 0 && code[h] < 0)
             *fault = 1;
     }
 }
 
-// digits[i]: digit i of the word's four bytes. n / 3 = n 171 / 512 for n < 256, two numbers at a time.
+// digits[i]: digit i of the word's four bytes. f = n + ((55 n + 1014) >> 10) is the fraction of 256 with n = floor(243 f / 256) for all n < 243,
+// so tripling it brings digit 4 in front of the point, then digit 3 ...: two bytes a word, each with a byte above it.
 __device__ static inline void tv_ar_digits(uint32_t packed, uint32_t digits[TV_AR_DIGITS])
 {
     uint32_t even = packed & 0x00FF00FFu, odd = packed >> 8 & 0x00FF00FFu;
+    even += (even * 55u + 1014u * 0x00010001u) >> 10 & 0x001F001Fu;
+    odd += (odd * 55u + 1014u * 0x00010001u) >> 10 & 0x001F001Fu;
 #pragma unroll
-    for (int i = 0; i < TV_AR_DIGITS - 1; i++) {
-        uint32_t even_rest = even * 171u >> 9 & 0x007F007Fu, odd_rest = odd * 171u >> 9 & 0x007F007Fu;
-        digits[i] = (even - 3 * even_rest) + ((odd - 3 * odd_rest) << 8);
-        even = even_rest, odd = odd_rest;
+    for (int i = TV_AR_DIGITS - 1; i >= 0; i--) {
+        even *= 3u, odd *= 3u;
+        digits[i] = __byte_perm(even, odd, 0x7351u);
+        even &= 0x00FF00FFu, odd &= 0x00FF00FFu;
     }
-    digits[TV_AR_DIGITS - 1] = even + (odd << 8);
 }
 
 // The row g + 8 h of an operand; code as tv_ar_code gives it.

@@ -107,21 +107,28 @@ __device__ static inline void add_messages(const tv_qr_operand<STEPS> x[N], cons
 
 // Four edges' answers of a lane's two rows.
 typedef struct hop_batch {
-    int32_t index[EDGES][2];
+    hop_edges edges;
     tv_ar_words words[EDGES][2];
-    int32_t attr[2]; // as in hop_edges
 } hop_batch;
+
+// Edge i of the four of row g + 8 h.
+__device__ static inline int32_t index_of(const hop_edges &edges, int i, int h)
+{
+    return __shfl_sync(0xFFFFFFFFu, edges.index[h], tv_qr_lane_of(i));
+}
+__device__ static inline float attr_of(const hop_edges &edges, int i, int h)
+{
+    return (float)__shfl_sync(0xFFFFFFFFu, edges.attr[h], tv_qr_lane_of(i));
+}
 
 __device__ static inline void read_batch(const tv_ar_form &form, const hop_edges &edges, hop_batch *batch)
 {
+    batch->edges = edges;
 #pragma unroll
     for (int i = 0; i < EDGES; i++)
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            batch->index[i][h] = __shfl_sync(0xFFFFFFFFu, edges.index[h], tv_qr_lane_of(i));
-            batch->words[i][h] = tv_ar_load(form, batch->index[i][h]);
-        }
-    batch->attr[0] = edges.attr[0], batch->attr[1] = edges.attr[1];
+        for (int h = 0; h < 2; h++)
+            batch->words[i][h] = tv_ar_load(form, index_of(edges, i, h));
 }
 
 // Answers are on their way while those before them are worked out, and their numbers one turn earlier. edges: the first eight.
@@ -145,10 +152,11 @@ __device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared
         for (int i = 0; i < EDGES; i++)
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                int code = tv_ar_code(form, batch.index[i][h], batch.words[i][h]);
-                tv_ar_operand_row(shared.table, code, batch.words[i][h].packed, h, &x[i]);
+                const tv_ar_words &words = batch.words[i][h];
+                int code = tv_ar_code(form, index_of(batch.edges, i, h), words);
+                tv_ar_operand_row(shared.table, code, words.packed & form.mask, h, &x[i]);
                 x[i].scale[h] = x[i].scale[h] * unit;
-                attr[i][h] = (float)__shfl_sync(0xFFFFFFFFu, batch.attr[h], tv_qr_lane_of(i));
+                attr[i][h] = attr_of(batch.edges, i, h);
             }
         add_messages<TV_AR_STEPS, EDGES>(x, attr, shared.message, sum);
         batch = next;
@@ -170,8 +178,8 @@ __device__ static void sum_messages(const tv_graph_hop_args &a, const hop_shared
             float attr[1][2];
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                from[h] = __shfl_sync(0xFFFFFFFFu, edges.index[h], tv_qr_lane_of(i));
-                attr[0][h] = (float)__shfl_sync(0xFFFFFFFFu, edges.attr[h], tv_qr_lane_of(i));
+                from[h] = index_of(edges, i, h);
+                attr[0][h] = attr_of(edges, i, h);
             }
             tv_qr_operand<TV_QR_STEPS> x = tv_qr_quantize(tv_qr_load<WHOLE>(a.x, from, (int)a.cols), NULL);
             x.scale[0] = x.scale[0] * unit, x.scale[1] = x.scale[1] * unit;
@@ -313,7 +321,7 @@ __device__ static inline void load_layers(const tv_graph_hop_args &a, hop_shared
 }
 
 template <bool PACKED, bool WHOLE>
-__global__ static void __launch_bounds__(TV_QR_THREADS)
+__global__ static void __launch_bounds__(TV_QR_THREADS, 2)
     hop_kernel(const __grid_constant__ tv_graph_hop_args a, unsigned node_blocks)
 {
     __shared__ hop_shared<PACKED> shared;

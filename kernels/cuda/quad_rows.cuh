@@ -106,18 +106,28 @@ __device__ static inline tv_qr_operand<TV_QR_STEPS> tv_qr_quantize(const tv_qr_r
     return out;
 }
 
+// c = zero + the product of a step; tv_mma_16832 adds to c.
+__device__ static inline void tv_qr_first(int32_t c[4], const uint32_t a[4], uint2 b, int2 zero)
+{
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, "
+        "%10, %11};"
+        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(zero.x), "r"(zero.y));
+}
+
 // Sums of tile j for N operands: acc[i][2 h + e] for row g + 8 h of operand i, output 8 j + 2 q + e, and what they start at.
 template <int STEPS, int N>
 __device__ static inline void tv_qr_product(const tv_qr_operand<STEPS> x[N], const tv_qr_layer<STEPS> &layer, int j,
                                             int32_t acc[N][4])
 {
     int2 zero = *(const int2 *)&layer.zero[tv_qr_channel(j)];
+    uint2 b = layer.b[j][0][tv_warp_lane()];
 #pragma unroll
     for (int i = 0; i < N; i++)
-        acc[i][0] = acc[i][2] = zero.x, acc[i][1] = acc[i][3] = zero.y;
+        tv_qr_first(acc[i], x[i].a[0], b, zero);
 #pragma unroll
-    for (int step = 0; step < STEPS; step++) {
-        uint2 b = layer.b[j][step][tv_warp_lane()];
+    for (int step = 1; step < STEPS; step++) {
+        b = layer.b[j][step][tv_warp_lane()];
         uint32_t words[2] = {b.x, b.y};
 #pragma unroll
         for (int i = 0; i < N; i++)

@@ -28,8 +28,8 @@ tv_status tv_graph_store_declare(tv_graph_store *s, const tv_part *part, tv_para
     for (int i = 0; i < TV_GRAPH_SIDES; i++) {
         tv_side_spec spec = {.group = "graph",
                              .dtype = i < TV_GRAPH_ATTR ? TV_I32 : TV_I8,
-                             .rows = i == TV_GRAPH_USED ? (int64_t)1 << s->bits : s->room << s->bits,
-                             .cols = 1,
+                             .rows = (int64_t)1 << s->bits,
+                             .cols = i == TV_GRAPH_USED ? 1 : s->room,
                              .placement = TV_PLACE_TABLE,
                              .bits = s->bits};
         TV_TRY(tv_part_declare_side(part, params, leaves[i], &spec, &s->side[i]));
@@ -37,7 +37,10 @@ tv_status tv_graph_store_declare(tv_graph_store *s, const tv_part *part, tv_para
     return TV_OK;
 }
 
-static size_t side_bytes(const tv_side *side) { return (size_t)(side->held_rows * tv_dtype_bytes(side->spec.dtype)); }
+static size_t side_bytes(const tv_side *side)
+{
+    return (size_t)(side->held_rows * side->spec.cols * tv_dtype_bytes(side->spec.dtype));
+}
 
 // Where the host reads and writes a side: the state itself, or a copy of it.
 static tv_status open_mirror(tv_graph_store *s, int i)

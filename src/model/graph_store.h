@@ -18,8 +18,8 @@ typedef struct tv_graph_record {
 } tv_graph_record;
 
 typedef enum tv_graph_side {
-    TV_GRAPH_USED, // int32 [runs]
-    TV_GRAPH_DST,  // int32 [places], as the others
+    TV_GRAPH_USED, // int32 [runs, 1]
+    TV_GRAPH_DST,  // int32 [runs, room], as the others
     TV_GRAPH_SRC,
     TV_GRAPH_ATTR,  // int8 -1, 0, 1
     TV_GRAPH_ACCUM, // int8 vote counter of attr

@@ -282,7 +282,7 @@ static void test_assignments(void **state)
         {"data.train=[a",
          "--set data.train=[a: not valid YAML: while parsing a flow sequence, did not find expected ',' or ']'"},
         {"=1",
-         "--set =1: section '' is unknown; there are: model, moe, codebook, composite, memgram, loss, parallel, data, "
+         "--set =1: section '' is unknown; there are: model, moe, codebook, composite, memgram, graph, loss, parallel, data, "
          "train, vote, update, "
          "checkpoint, guard, comm, run"},
     };

@@ -19,8 +19,7 @@ says_once 'runs as one process'
 expect 0 trivote bench memgram --backend cpu
 says_once '^n-grams of 4096 tokens, 4 orders, 1000000 rows of 64'
 expect 0 trivote bench graph --backend cpu
-says_once '^hop of 1024 nodes from 2048, 8 edges each, width 64, rank 16'
-says_once '^  gather and add +[0-9.]+ ms'
+says_once '^graph of 1024 motifs of 64, 8 edges each from 2048; 4096 tokens'
 expect 0 trivote bench codebook --backend cpu
 says_once '^codebook of 1000000 x 64, 512 buckets'
 says_once '^  search, 8 probes +4096 tokens'
