@@ -109,7 +109,8 @@ __device__ static inline tv_qr_operand<TV_QR_STEPS> tv_qr_quantize(const tv_qr_r
 // c = zero + the product of a step; tv_mma_16832 adds to c.
 __device__ static inline void tv_qr_first(int32_t c[4], const uint32_t a[4], uint2 b, int2 zero)
 {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, "
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, "
         "%10, %11};"
         : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(zero.x), "r"(zero.y));
