@@ -1,6 +1,6 @@
 // Sixteen answers (tv_vq_answer_args) in a warp's registers, packed as they come: lane 4 g + q has the packed bytes 4 q .. 4 q + 3 of the rows g
-// and g + 8. Digit i of its four bytes is one word of a product's operand, so channel 20 q + 5 b + i is byte b of word i, and a step more takes
-// what does not fill one. Digits are trits + 1: the sums start at less than zero by as much. A row's q are its trits times 127 (absmax is the
+// and g + 8. Digit i of its four bytes is one word of a product's operand, so channel 20 q + 5 b + i is byte b of word i, and half a step more
+// takes the last. Digits are trits + 1: the sums start at less than zero by as much. A row's q are its trits times 127 (absmax is the
 // value of a trit, and rint(v (127 / v)) = 127), so the factor comes behind the product.
 #ifndef TV_KERNELS_ANSWER_ROWS_CUH
 #define TV_KERNELS_ANSWER_ROWS_CUH
@@ -21,12 +21,11 @@ typedef struct tv_ar_table {
 
 // How a lane reads an answer: two words, one of its packed bytes and, with lane 0, the row's number, with the others the one that holds E.
 typedef struct tv_ar_form {
-    const uint8_t *bytes;
-    int size; // of an answer
+    const uint8_t *packed, *more; // the words of the first answer
+    int size;                     // of an answer
     int base, codes;
-    int packed_at, more_at; // of the words
-    int shift;              // of E in its word
-    uint32_t mask;          // of the bytes that are the answer's
+    int shift;     // of E in its word
+    uint32_t mask; // of the bytes that are the answer's
 } tv_ar_form;
 
 typedef struct tv_ar_words {
@@ -37,12 +36,11 @@ typedef struct tv_ar_words {
 __device__ static inline tv_ar_form tv_ar_form_of(const uint8_t *bytes, int cols, int base, int mantissa_bits)
 {
     int packed = (cols + 4) / 5, q = tv_qr_quarter(), here = packed - 4 * q;
-    return {bytes,
+    return {bytes + (here > 0 ? 8 + 4 * q : 0),
+            bytes + (q == 0 ? 0 : (8 + packed) / 4 * 4),
             (int)tv_vq_answer_bytes(cols),
             base,
             tv_lattice_codes(mantissa_bits),
-            here > 0 ? 2 + q : 0,
-            q == 0 ? 0 : (8 + packed) / 4,
             q == 0 ? 0 : 8 * ((8 + packed) % 4),
             here >= 4  ? 0xFFFFFFFFu
             : here > 0 ? (1u << (8 * here)) - 1u
@@ -61,14 +59,14 @@ __device__ static inline void tv_ar_load_table(tv_ar_table *table, int base, int
 }
 
 // Of answer `index`; below 0 it is the first one, so that no load waits for a decision: tv_ar_code tells them apart.
-__device__ static inline tv_ar_words tv_ar_load(const tv_ar_form &form, int64_t index)
+__device__ static inline tv_ar_words tv_ar_load(const tv_ar_form &form, int32_t index)
 {
-    const uint32_t *at = (const uint32_t *)(form.bytes + (index < 0 ? 0 : index) * form.size);
-    return {at[form.packed_at], at[form.more_at]};
+    int64_t at = (int64_t)max(index, 0) * form.size;
+    return {*(const uint32_t *)(form.packed + at), *(const uint32_t *)(form.more + at)};
 }
 
 // The code of an answer's exponent, or -1 for none and for one that is not sound. All lanes of the warp call it.
-__device__ static inline int tv_ar_code(const tv_ar_form &form, int64_t index, const tv_ar_words &words)
+__device__ static inline int tv_ar_code(const tv_ar_form &form, int32_t index, const tv_ar_words &words)
 {
     int code = (int8_t)(words.more >> form.shift) - form.base;
     uint32_t packed = words.packed & form.mask, even = packed & 0x00FF00FFu, odd = packed >> 8 & 0x00FF00FFu;
@@ -80,7 +78,7 @@ __device__ static inline int tv_ar_code(const tv_ar_form &form, int64_t index, c
 }
 
 // Answers index[0] and index[1] of a lane's rows: codes and packed bytes. *fault is raised for those that are not sound, if fault is not NULL.
-__device__ static inline void tv_ar_read(const tv_ar_form &form, const int64_t index[2], int code[2],
+__device__ static inline void tv_ar_read(const tv_ar_form &form, const int32_t index[2], int code[2],
                                          uint32_t packed[2], int32_t *fault)
 {
 #pragma unroll
@@ -112,11 +110,10 @@ __device__ static inline void tv_ar_digits(uint32_t packed, uint32_t digits[TV_A
 __device__ static inline void tv_ar_operand_row(const tv_ar_table &table, int code, uint32_t packed, int h,
                                                 tv_qr_operand<TV_AR_STEPS> *out)
 {
-    uint32_t digits[2 * TV_AR_STEPS];
+    uint32_t digits[TV_AR_DIGITS];
     tv_ar_digits(packed, digits);
-    digits[TV_AR_DIGITS] = 0;
 #pragma unroll
-    for (int i = 0; i < 2 * TV_AR_STEPS; i++)
+    for (int i = 0; i < TV_AR_DIGITS; i++)
         out->a[i / 2][i % 2 * 2 + h] = digits[i];
     out->scale[h] = code < 0 ? 0.0f : table.scale[code];
 }

@@ -11,7 +11,8 @@ template <bool WHOLE> __global__ static void __launch_bounds__(TV_QR_THREADS) de
     __shared__ __align__(16) uint8_t stage[WARPS][TV_QR_ROWS * TV_AR_PITCH];
     tv_ar_form form = tv_ar_form_of(a.bytes, (int)a.cols, a.base, a.mantissa_bits);
     int warp = threadIdx.x / TV_WARP;
-    int64_t row[2], index[2];
+    int64_t row[2];
+    int32_t index[2];
     int code[2];
     uint32_t packed[2];
     tv_ar_load_table(&table, a.base, a.mantissa_bits);
@@ -19,7 +20,7 @@ template <bool WHOLE> __global__ static void __launch_bounds__(TV_QR_THREADS) de
     for (int h = 0; h < 2; h++) {
         row[h] = (int64_t)blockIdx.x * BLOCK_ROWS + warp * TV_QR_ROWS + tv_qr_group() + 8 * h;
         row[h] = row[h] < a.count ? row[h] : -1;
-        index[h] = row[h] >= 0 && a.from ? a.from[row[h]] : row[h];
+        index[h] = row[h] >= 0 && a.from ? a.from[row[h]] : (int32_t)row[h];
     }
     tv_ar_read(form, index, code, packed, a.fault);
     tv_qr_store<WHOLE>(a.x, row, (int)a.cols, tv_ar_values(table, code, packed, (int)a.cols, stage[warp]));

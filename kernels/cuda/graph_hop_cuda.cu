@@ -37,9 +37,9 @@ __device__ static inline void find_rows(int64_t block, int64_t from, int64_t cou
     row[1] = first + 8 < count ? first + 8 : -1;
 }
 
-__device__ static inline int64_t answer_of(const tv_graph_hop_args &a, int64_t row)
+__device__ static inline int32_t answer_of(const tv_graph_hop_args &a, int64_t row)
 {
-    return row >= 0 && a.from ? a.from[row] : row;
+    return row >= 0 && a.from ? a.from[row] : (int32_t)row;
 }
 
 __device__ static inline hop_lists find_lists(const tv_graph_hop_args &a, const int64_t row[2])
@@ -198,7 +198,7 @@ __device__ static inline tv_qr_rows own_rows(const tv_graph_hop_args &a, hop_sha
                                              tv_qr_operand<TV_AR_STEPS> *x)
 {
     tv_ar_form form = tv_ar_form_of(a.bytes, (int)a.cols, a.base, a.mantissa_bits);
-    int64_t index[2] = {answer_of(a, row[0]), answer_of(a, row[1])};
+    int32_t index[2] = {answer_of(a, row[0]), answer_of(a, row[1])};
     int code[2];
     uint32_t packed[2];
     tv_ar_read(form, index, code, packed, a.fault);

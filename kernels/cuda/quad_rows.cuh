@@ -116,7 +116,16 @@ __device__ static inline void tv_qr_first(int32_t c[4], const uint32_t a[4], uin
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(zero.x), "r"(zero.y));
 }
 
-// Sums of tile j for N operands: acc[i][2 h + e] for row g + 8 h of operand i, output 8 j + 2 q + e, and what they start at.
+// A step of 16 channels, the first word of each row alone.
+__device__ static inline void tv_qr_half(int32_t c[4], const uint32_t a[4], uint32_t b)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
+// Sums of tile j for N operands: acc[i][2 h + e] for row g + 8 h of operand i, output 8 j + 2 q + e, and what they start at. The
+// step behind TV_QR_STEPS is a half.
 template <int STEPS, int N>
 __device__ static inline void tv_qr_product(const tv_qr_operand<STEPS> x[N], const tv_qr_layer<STEPS> &layer, int j,
                                             int32_t acc[N][4])
@@ -132,7 +141,10 @@ __device__ static inline void tv_qr_product(const tv_qr_operand<STEPS> x[N], con
         uint32_t words[2] = {b.x, b.y};
 #pragma unroll
         for (int i = 0; i < N; i++)
-            tv_mma_16832(acc[i], x[i].a[step], words);
+            if (step < TV_QR_STEPS)
+                tv_mma_16832(acc[i], x[i].a[step], words);
+            else
+                tv_qr_half(acc[i], x[i].a[step], b.x);
     }
 }
 
