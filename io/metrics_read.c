@@ -161,6 +161,10 @@ static tv_status take_parts(reader *r, const json_t *parts, tv_run_step *step)
     {
         TV_TRY(take_experts(part, values));
         TV_TRY(take_figures(r, name, part, step->step));
+        if (json_object_get(part, "edges")) {
+            TV_TRY(take_number(part, "edges", &values[TV_RUN_EDGES]));
+            TV_TRY(take_number(part, "mean_score", &values[TV_RUN_EDGE_SCORE]));
+        }
         int table = json_object_get(part, "rows_used") ? find_table(r->out, name) : -1;
         if (table < 0)
             continue;

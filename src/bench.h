@@ -38,6 +38,9 @@ tv_status tv_bench_codebook(tv_comm *comm, const tv_backend *backend, const tv_c
 // A table of n-grams: what a unit looks up, its votes and their ballot; a table to `out`. The backend is open.
 tv_status tv_bench_memgram(const tv_backend *backend, FILE *out);
 
+// The graph of motifs: a hop at once and as its pieces, what it adds to the tokens; a table to `out`. The backend is open.
+tv_status tv_bench_graph(const tv_backend *backend, FILE *out);
+
 // Collective. The mixture of experts: ops and layers with one rank, the exchange of rows with several; a table to `out`, from rank 0. The
 // backend is open.
 tv_status tv_bench_moe(tv_comm *comm, const tv_backend *backend, FILE *out);

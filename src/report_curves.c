@@ -109,6 +109,18 @@ static tv_status fill_entropy(tv_chart *chart, const tv_run_metrics *run)
     return add_tables(chart, run, TV_RUN_ENTROPY);
 }
 
+static tv_status fill_edges(tv_chart *chart, const tv_run_metrics *run)
+{
+    *chart = (tv_chart){.id = "edges", .title = "Graph", .unit = "edges between motifs", .from_zero = 1};
+    return add(chart, run, TV_RUN_EDGES, TV_CURVE_LINE, "edges", 0);
+}
+
+static tv_status fill_scores(tv_chart *chart, const tv_run_metrics *run)
+{
+    *chart = (tv_chart){.id = "scores", .title = "Score of an edge", .unit = "mean", .from_zero = 1};
+    return add(chart, run, TV_RUN_EDGE_SCORE, TV_CURVE_LINE, "score", 1);
+}
+
 // One figure of the records between ranks; none of a run of one rank.
 static tv_status fill_ranks(tv_chart *chart, const tv_run_metrics *run, int heat)
 {
@@ -139,8 +151,8 @@ static tv_status fill_heat(tv_chart *chart, const tv_run_metrics *run)
 
 tv_status tv_report_write_charts(FILE *out, const tv_report *report)
 {
-    static const fill_chart charts[] = {fill_loss,    fill_flips, fill_zeros,   fill_rate, fill_phases,
-                                        fill_experts, fill_rows,  fill_entropy, fill_lag,  fill_heat};
+    static const fill_chart charts[] = {fill_loss, fill_flips,   fill_zeros, fill_rate,   fill_phases, fill_experts,
+                                        fill_rows, fill_entropy, fill_edges, fill_scores, fill_lag,    fill_heat};
     for (size_t i = 0; i < sizeof charts / sizeof *charts; i++) {
         tv_chart chart = {0};
         tv_status st = charts[i](&chart, &report->run);

@@ -60,6 +60,12 @@ TV_CPU_DECLARE(vq_init, tv_vq_init_args) // of tv_backend.vq
 TV_CPU_DECLARE(vq_search, tv_vq_search_args)
 TV_CPU_DECLARE(memgram_mix, tv_memgram_mix_args) // of tv_backend.memgram
 TV_CPU_DECLARE(memgram_back, tv_memgram_back_args)
+TV_CPU_DECLARE(graph_decode, tv_graph_decode_args) // of tv_backend.graph
+TV_CPU_DECLARE(graph_aggregate, tv_graph_aggregate_args)
+TV_CPU_DECLARE(graph_aggregate_backward, tv_graph_aggregate_backward_args)
+TV_CPU_DECLARE(graph_gather, tv_graph_gather_args)
+TV_CPU_DECLARE(graph_gather_backward, tv_graph_gather_backward_args)
+TV_CPU_DECLARE(graph_hop, tv_graph_hop_args)
 #undef TV_CPU_DECLARE
 
 #endif

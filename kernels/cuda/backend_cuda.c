@@ -102,6 +102,14 @@ const tv_backend *tv_backend_cuda(void)
                     .back = memgram_back_cuda,
                     .raise = memgram_raise_cuda,
                     .decay = memgram_decay_cuda},
+        .graph = {.decode = graph_decode_cuda,
+                  .aggregate = graph_aggregate_cuda,
+                  .aggregate_backward = graph_aggregate_backward_cuda,
+                  .scale = graph_scale_cuda,
+                  .scale_backward = graph_scale_backward_cuda,
+                  .gather = graph_gather_cuda,
+                  .gather_backward = graph_gather_backward_cuda,
+                  .hop = graph_hop_cuda},
     };
     return &table;
 }

@@ -97,6 +97,24 @@ tv_status memgram_back_ref(const tv_memgram_back_args *a, void *stream);
 tv_status memgram_raise_ref(const tv_memgram_raise_args *a, void *stream);
 tv_status memgram_decay_ref(const tv_memgram_decay_args *a, void *stream);
 
+tv_status graph_decode_ref(const tv_graph_decode_args *a, void *stream);
+tv_status graph_aggregate_ref(const tv_graph_aggregate_args *a, void *stream);
+tv_status graph_aggregate_backward_ref(const tv_graph_aggregate_backward_args *a, void *stream);
+tv_status graph_scale_ref(const tv_graph_scale_args *a, void *stream);
+tv_status graph_scale_backward_ref(const tv_graph_scale_backward_args *a, void *stream);
+tv_status graph_gather_ref(const tv_graph_gather_args *a, void *stream);
+tv_status graph_gather_backward_ref(const tv_graph_gather_backward_args *a, void *stream);
+tv_status graph_hop_ref(const tv_graph_hop_args *a, void *stream);
+
+// The graph ops: `isa` names the versions of those that a backend has its own of, ref for the definition's.
+#define TV_GRAPH_OPS_OF(isa)                                                                                           \
+    {                                                                                                                  \
+        .decode = graph_decode_##isa, .aggregate = graph_aggregate_##isa,                                              \
+        .aggregate_backward = graph_aggregate_backward_##isa, .scale = graph_scale_ref,                                \
+        .scale_backward = graph_scale_backward_ref, .gather = graph_gather_##isa,                                      \
+        .gather_backward = graph_gather_backward_##isa, .hop = graph_hop_##isa                                         \
+    }
+
 // The n-gram ops of ref, with a backend's own versions of two of them.
 #define TV_MEMGRAM_OPS_WITH(mix_, back_)                                                                               \
     {                                                                                                                  \

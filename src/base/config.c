@@ -77,6 +77,8 @@ static int acts_on_bits(const tv_config *config, const tv_config_field *field)
         strcmp(section, "codebook") == 0 || strcmp(section, "composite") == 0 || strcmp(section, "loss") == 0;
     if (strcmp(section, "moe") == 0)
         return field->bits && config->moe.experts > 0;
+    if (strcmp(section, "graph") == 0)
+        return field->bits && config->graph.hops > 0;
     if (strcmp(section, "memgram") == 0)
         return field->bits && config->memgram.rows > 0;
     return field->bits && (config->codebook.rows > 0 || !of_codebook);

@@ -55,6 +55,14 @@ typedef struct tv_config_composite {
     int64_t rows; // 0: none
 } tv_config_composite;
 
+// The graph of motifs.
+typedef struct tv_config_graph {
+    int64_t hops; // 0: none
+    int64_t width, edges_per_node, max_edges, lora_rank;
+    int64_t decay_every; // steps
+    int dense;
+} tv_config_graph;
+
 // Tables of n-grams.
 typedef struct tv_config_memgram {
     int64_t rows;                       // of each table; 0: none
@@ -147,6 +155,7 @@ typedef struct tv_config {
     tv_config_codebook codebook;
     tv_config_composite composite;
     tv_config_memgram memgram;
+    tv_config_graph graph;
     tv_config_loss loss;
     tv_config_parallel parallel;
     tv_config_data data;
@@ -170,7 +179,7 @@ tv_status tv_config_read_text(tv_config *config, const char *name, const char *t
 // One "section.key=value" (value in YAML's own syntax; lists as [a, b]). Errors name the option and the nearest key.
 tv_status tv_config_set(tv_config *config, const char *assignment);
 // Rules between keys: width divisible by heads, head width even, unit tokens <= 131072, U q <= 32767, quorum <= U q,
-// reduced lengths, top_k <= experts, expert_ranks divides experts, tables of at least 2 rows, ascending memgram.orders, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
+// reduced lengths, top_k <= experts, expert_ranks divides experts, tables of at least 2 rows, ascending memgram.orders, a graph as wide as its codebook, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
 // Messages show the arithmetic.
 tv_status tv_config_check(const tv_config *config);
 // Inner width of an expert: moe.width, or model.ffn when that is 0.
@@ -186,7 +195,7 @@ tv_status tv_config_writers(const tv_config *config, int64_t *writers);
 // Resolved YAML, malloc'd, in schema order; reading it back gives the same config, to the last bit of a float.
 tv_status tv_config_text(const tv_config *config, char **text);
 // XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, moe (only with
-// experts, and without dense_dispatch_max_tokens), codebook, composite and loss.commitment_* (only with a codebook), loss.cross_entropy_* (only where they are not the default), memgram (only with rows), data.valid_bytes (0 when data.valid names a file, since nothing is held
+// experts, and without dense_dispatch_max_tokens), codebook, composite and loss.commitment_* (only with a codebook), loss.cross_entropy_* (only where they are not the default), memgram (only with rows), graph (only with hops), data.valid_bytes (0 when data.valid names a file, since nothing is held
 // out then), train (without stop_at, eval_*), vote (without exchange and bucket_bytes), update.
 // Paths, run, checkpoint, guard, comm, parallel may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);

@@ -5,7 +5,7 @@
 
 #include "base/config_schema.h"
 
-enum { UNIT_TOKENS_MAX = 131072, VOTE_SUM_MAX = 32767 };
+enum { UNIT_TOKENS_MAX = 131072, VOTE_SUM_MAX = 32767, DENSE_ROWS_MAX = 65536 };
 
 // `what` is the length's arithmetic, `key` what to make smaller.
 static tv_status check_reduced_length(const tv_config_model *m, int64_t length, const char *what, const char *key)
@@ -99,6 +99,33 @@ static tv_status check_memgram(const tv_config *c)
                            "memgram.orders has %" PRId64 " behind %" PRId64
                            ", but they ascend; sort them, and name each once",
                            m->orders[i], m->orders[i - 1]);
+    return TV_OK;
+}
+
+static tv_status check_graph(const tv_config *c)
+{
+    const tv_config_graph *g = &c->graph;
+    if (g->hops == 0)
+        return TV_OK;
+    if (c->codebook.rows == 0)
+        return TV_FAIL(TV_CONFIG,
+                       "graph.hops %" PRId64
+                       " needs the motifs of a codebook, but codebook.rows is 0; take both or neither",
+                       g->hops);
+    if (g->width != c->codebook.width)
+        return TV_FAIL(TV_CONFIG,
+                       "graph.width %" PRId64 " is not codebook.width %" PRId64
+                       ", but its nodes are the codebook's rows; take the same",
+                       g->width, c->codebook.width);
+    if (g->max_edges < g->edges_per_node)
+        return TV_FAIL(TV_CONFIG,
+                       "graph.max_edges %" PRId64 " is less than graph.edges_per_node %" PRId64
+                       "; take at least as many",
+                       g->max_edges, g->edges_per_node);
+    if (g->dense && c->codebook.rows > DENSE_ROWS_MAX)
+        return TV_FAIL(TV_CONFIG,
+                       "graph.dense keeps an index of codebook.rows %" PRId64 ", more than %d; set graph.dense: false",
+                       c->codebook.rows, DENSE_ROWS_MAX);
     return TV_OK;
 }
 
@@ -209,6 +236,7 @@ tv_status tv_config_check(const tv_config *config)
     TV_TRY(check_memgram(config));
     TV_TRY(check_group_count(config->loss.cross_entropy_group_count, "loss.cross_entropy_groups"));
     TV_TRY(check_group_count(config->loss.commitment_group_count, "loss.commitment_groups"));
+    TV_TRY(check_graph(config));
     TV_TRY(check_batch(config));
     TV_TRY(check_update(&config->update));
     int64_t writers;

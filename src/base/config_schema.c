@@ -43,6 +43,7 @@ const tv_config_section tv_config_sections[] = {
     {"codebook", "Ternary table of motifs behind the sequencer."},
     {"composite", "Second table behind the blocks, for motifs in their context."},
     {"memgram", "Ternary tables that the last bytes, and the last motifs, are looked up in."},
+    {"graph", "Edges between motifs that follow each other, and messages along them."},
     {"loss",
      "Losses, each with the groups that it may move: kinds of parts, names of parts or tensors, all, or part: the "
      "part in which it begins."},
@@ -102,6 +103,16 @@ const tv_config_field tv_config_fields[] = {
     {INTS(memgram, orders, order_count, "3, 4, 5, 6, 8", 2, 8, "lengths n of the n-grams, ascending"), BITS},
     {BOOL(memgram, strength, "false", "rows count more the more they are used"), BITS},
     {INT(memgram, decay_every, "1000", 1, 1e9, "steps after which the strength of every row is halved"), BITS},
+
+    {INT(graph, hops, "0", 0, 4, "hops h of messages; 0: no graph, and nothing below counts"), BITS},
+    {INT(graph, width, "64", 1, 64, "width of a node: codebook.width"), BITS},
+    {INT(graph, edges_per_node, "8", 1, 32, "edges into one motif, at most"), BITS},
+    {INT(graph, max_edges, "4194304", 1, 1e9,
+         "edges in all, at most, shared out evenly over up to 256 blocks of motifs"),
+     BITS},
+    {INT(graph, lora_rank, "8", 0, 64, "rank of a hop's low-rank term; 0: none"), BITS},
+    {INT(graph, decay_every, "1000", 1, 1e9, "steps after which the score of every edge is halved"), BITS},
+    {BOOL(graph, dense, "false", "an index by motif in place of a search; for at most 65,536 rows")},
 
     {FLOAT(loss, cross_entropy_weight, "1", 0, 1e6, "weight of the next byte's cross-entropy"), BITS},
     {GROUPS(loss, cross_entropy_groups, cross_entropy_group_count,

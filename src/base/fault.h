@@ -65,7 +65,8 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
     X(CORPUS_OPEN, "corpus.open", TV_FAULT_ERRNO, "each file of a text is opened")                                     \
     X(CORPUS_READ, "corpus.read", TV_FAULT_ERRNO, "each window of a text is read")                                     \
     X(EVAL_BATCH, "eval.batch", 0, "before each batch of an evaluation")                                               \
-    X(MEMGRAM_ROWS, "memgram.rows", TV_FAULT_ERRNO, "before a unit asks other ranks for the rows of its n-grams")
+    X(MEMGRAM_ROWS, "memgram.rows", TV_FAULT_ERRNO, "before a unit asks other ranks for the rows of its n-grams")      \
+    X(GRAPH_EDGES, "graph.edges", TV_FAULT_ERRNO, "before a unit asks other ranks for the edges into its motifs")
 
 typedef enum tv_fault_point {
 #define TV_FAULT_ENUM(id, name, actions, place) TV_FAULT_##id##_POINT,

@@ -180,6 +180,8 @@ tv_status tv_codebook_create(tv_part **out)
 
 const int32_t *tv_codebook_motifs(const tv_part *codebook) { return ((const codebook_part *)codebook)->vq.row; }
 
+int64_t tv_codebook_table(const tv_part *codebook) { return ((const codebook_part *)codebook)->vq.table; }
+
 tv_status tv_composite_create(tv_part *codebook, tv_part **out)
 {
     static const tv_part_ops ops = CODEBOOK_OPS("composite");

@@ -96,6 +96,8 @@ typedef struct tv_part_ops {
     // tokens whose `step` is the step just made. For side state that moves by what the step's units did (sums over all
     // units are sums over unit->comm); it must change alike on all ranks that hold it.
     tv_status (*after_step)(tv_part *part, tv_unit *unit);
+    // Optional. Local: the state was read from a checkpoint. TV_CHECKPOINT: side state that no run can have made.
+    tv_status (*loaded)(tv_part *part, tv_params *params);
     // Optional. Local: figures of the last step; after after_step.
     void (*tell)(const tv_part *part, tv_figures *figures);
     void (*free)(tv_part *part); // frees part and what it owns

@@ -74,6 +74,7 @@ tv_status tv_model_load(tv_model *model, struct tv_checkpoint *checkpoint, int f
     TV_TRY_GOTO(st, done, check_cover(checkpoint, arrays, count, full));
     TV_TRY_GOTO(st, done, tv_checkpoint_read(checkpoint, arrays, count));
     TV_TRY_GOTO(st, done, tv_params_state_loaded(&model->params, arrays, count, staging));
+    TV_TRY_GOTO(st, done, tv_model_loaded(model));
     st = tv_params_decode(&model->params, 1, NULL);
 done:
     free(arrays);

@@ -54,6 +54,14 @@ static void test_rules_between_keys(void **state)
         {{"memgram.rows=2", "memgram.orders=[3, 2]"}, "memgram.orders has 2 behind 3, but they ascend"},
         {{"memgram.rows=2", "memgram.orders=[3, 3]"}, "memgram.orders has 3 behind 3, but they ascend"},
         {{"memgram.orders=[3, 2]"}, NULL}, // there is no table
+        {{"codebook.rows=2", "graph.hops=2"}, NULL},
+        {{"graph.hops=1"}, "graph.hops 1 needs the motifs of a codebook"},
+        {{"codebook.rows=2", "graph.hops=1", "graph.width=32"}, "graph.width 32 is not codebook.width 64"},
+        {{"codebook.rows=2", "graph.hops=1", "graph.max_edges=7"},
+         "graph.max_edges 7 is less than graph.edges_per_node 8"},
+        {{"codebook.rows=65537", "graph.hops=1", "graph.dense=true"},
+         "graph.dense keeps an index of codebook.rows 65537"},
+        {{"graph.width=32"}, NULL}, // there is no graph
         {{"train.unit_windows=1024"}, NULL},
         {{"train.unit_windows=1025"},
          "train.unit_windows 1025 x model.context 128 = 131200 tokens a unit, more than 131072; take "

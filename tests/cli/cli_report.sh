@@ -22,9 +22,9 @@ cmp -s first.html other.html || fail "two reports of one run differ"
 trivote report "$run" --out - >printed.html
 cmp -s first.html printed.html || fail "--out - prints another page"
 
-# Experts and codebooks have curves of their own.
+# Experts, codebooks and the graph of motifs have curves of their own.
 cd "$root"
-for kind in moe vq memgram; do
+for kind in moe vq memgram graph; do
     expect 0 ranks 2 train --config tests/data/invariance-$kind.yaml --run "$work/$kind" --set train.stop_at=9
 done
 cd "$work"
@@ -37,11 +37,15 @@ done
 
 # What parts tell of themselves, in small charts; figures with a chart of their own are not shown twice.
 expect 0 trivote report memgram
-for run in moe vq memgram; do
+for run in moe vq memgram graph; do
     expect 0 python3 "$root/tests/cli/report_page.py" parts "$run/report.html" "$run/metrics.jsonl"
     echo "$out"
 done
 if grep -q '<h2>Parts' "first.html"; then fail "a section of parts that tell nothing"; fi
+expect 0 trivote report graph
+for id in edges scores; do
+    grep -q "id=\"$id\"" graph/report.html || fail "no chart $id"
+done
 
 # 30,000 steps, lines that only have a loss among them.
 mkdir long

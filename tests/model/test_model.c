@@ -144,6 +144,26 @@ static void test_backends_memgram(void **state)
     }
 }
 
+// A graph of motifs that is still without edges.
+static tv_config graph_config(void)
+{
+    tv_config config = memgram_config(1);
+    config.graph = (tv_config_graph){
+        .hops = 2, .width = 30, .edges_per_node = 3, .max_edges = 300, .lora_rank = 5, .decay_every = 1000};
+    return config;
+}
+
+static void test_backends_graph(void **state)
+{
+    (void)state;
+    const tv_backend *other = fixture_backend(other_name());
+    int has_graph = other->graph.hop != NULL;
+    other->close();
+    tv_config config = graph_config();
+    if (has_graph)
+        backends_agree(&config, WINDOWS, 1);
+}
+
 // Sizes past the tiles and vectors of a fast backend.
 static void test_backends_larger(void **state)
 {
@@ -195,10 +215,12 @@ static void check_causal(const tv_config *config)
 static void test_causal(void **state)
 {
     (void)state;
-    tv_config plain = fixture_odd_config(), grams = memgram_config(0), motifs = memgram_config(1);
+    tv_config plain = fixture_odd_config(), grams = memgram_config(0), motifs = memgram_config(1),
+              graph = graph_config();
     check_causal(&plain);
     check_causal(&grams);
     check_causal(&motifs);
+    check_causal(&graph);
 }
 
 // One window alone gives the logits that it has in the batch, in training as in evaluation.
@@ -401,13 +423,15 @@ static void test_refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest comparisons[] = {cmocka_unit_test(test_backends), cmocka_unit_test(test_backends_latent),
-                                             cmocka_unit_test(test_backends_memgram),
-                                             cmocka_unit_test(test_backends_larger), cmocka_unit_test(test_no_tokens)};
+    const struct CMUnitTest comparisons[] = {
+        cmocka_unit_test(test_backends),         cmocka_unit_test(test_backends_latent),
+        cmocka_unit_test(test_backends_memgram), cmocka_unit_test(test_backends_graph),
+        cmocka_unit_test(test_backends_larger),  cmocka_unit_test(test_no_tokens)};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backends),
         cmocka_unit_test(test_backends_latent),
         cmocka_unit_test(test_backends_memgram),
+        cmocka_unit_test(test_backends_graph),
         cmocka_unit_test(test_backends_larger),
         cmocka_unit_test(test_causal),
         cmocka_unit_test(test_batch),

@@ -1,7 +1,7 @@
 // One answer: this many ranks give the digest that one rank gives on the CPU, with both forms of the vote exchange, votes in
 // buckets of any size,
 // while the run really moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks. The first
-// argument is "dense", "moe", "vq", "memgram" or "loss", the second names the backend of the many; without one it is the CPU's too.
+// argument is "dense", "moe", "vq", "memgram", "graph" or "loss", the second names the backend of the many; without one it is the CPU's too.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -270,6 +270,23 @@ static tv_status compare_grams(const contest *c)
     return compare(c, "memgram.rows=2", "parallel.table_ranks=1", "parallel.table_ranks=2");
 }
 
+// One to three hops; lists and stores of other sizes; the index in place of the search.
+static tv_status compare_graphs(const contest *c)
+{
+    static const char *const options[] = {"train.seed=1",         "train.seed=2",       "graph.hops=1",
+                                          "graph.hops=3",         "graph.lora_rank=0",  "graph.edges_per_node=8",
+                                          "graph.max_edges=2000", "graph.dense=true",   "graph.decay_every=1",
+                                          "vote.levels=7",        "vote.combine=mean",  "model.scale_mantissa_bits=2",
+                                          "update.rule=budget",   "update.rule=classic"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    TV_TRY(compare(c, "memgram.rows=301", "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    TV_TRY(compare(c, "composite.rows=301", "graph.dense=false", "graph.dense=true"));
+    if (tv_comm_size(c->comm) < 2)
+        return TV_OK;
+    return compare(c, "moe.experts=12", "parallel.table_ranks=1", "parallel.table_ranks=2");
+}
+
 // The fastest backend in host memory, and the named one. Where that cannot run *usable is 0.
 static tv_status open_backends(contest *c, const char *name, int *usable)
 {
@@ -301,6 +318,7 @@ static tv_status run_all(tv_comm *comm, const char *kind, const char *name, int 
                  {"moe", "tests/data/invariance-moe.yaml", compare_experts},
                  {"vq", "tests/data/invariance-vq.yaml", compare_tables},
                  {"memgram", "tests/data/invariance-memgram.yaml", compare_grams},
+                 {"graph", "tests/data/invariance-graph.yaml", compare_graphs},
                  {"dense", "tests/data/invariance.yaml", compare_all}};
     size_t i = 0;
     while (i + 1 < sizeof kinds / sizeof *kinds && strcmp(kind, kinds[i].kind) != 0)
