@@ -34,7 +34,7 @@ static tv_status graph_declare(tv_part *base, tv_params *params, const tv_config
     part->width = config->model.width;
     part->cols = config->codebook.width;
     part->rank = config->graph.lora_rank;
-    part->hops = (int)config->graph.hops;
+    part->hops = part->nodes.hops = (int)config->graph.hops;
     tv_tensor_spec scale = {.rows = part->hops, .cols = part->rank, .scale_type = type, .lookup = 1};
     tv_tensor_spec up = {.rows = part->width, .cols = part->cols, .scale_type = type, .residual = 1};
     part->link.table = tv_codebook_table(part->codebook);
