@@ -7,16 +7,20 @@
 #include "model/codebook.h"
 #include "model/graph_part.h"
 
+// What a hop adds to a node, and the part to the stream, starts at a quarter of what other layers write: neighbours that are still noise would drown
+// the node's own row (docs/benchmarks.md).
+enum { QUIET = 3 };
+
 static tv_status declare_hop(tv_graph_part *part, tv_params *params, tv_scale_type type, int h)
 {
     tv_graph_hop *hop = &part->hop[h];
     char leaf[32];
     tv_tensor_spec square = {.rows = part->cols, .cols = part->cols, .scale_type = type};
     tv_tensor_spec down = {.rows = part->rank, .cols = part->cols, .scale_type = type};
-    tv_tensor_spec up = {.rows = part->cols, .cols = part->rank, .scale_type = type, .residual = 1};
+    tv_tensor_spec up = {.rows = part->cols, .cols = part->rank, .scale_type = type, .residual = QUIET};
     snprintf(leaf, sizeof leaf, "message_%d", h + 1);
     TV_TRY(tv_part_declare(&part->base, params, leaf, &square, &hop->message.param));
-    square.residual = 1;
+    square.residual = QUIET;
     snprintf(leaf, sizeof leaf, "update_%d", h + 1);
     TV_TRY(tv_part_declare(&part->base, params, leaf, &square, &hop->update.param));
     if (part->rank == 0)
@@ -34,9 +38,9 @@ static tv_status graph_declare(tv_part *base, tv_params *params, const tv_config
     part->width = config->model.width;
     part->cols = config->codebook.width;
     part->rank = config->graph.lora_rank;
-    part->hops = (int)config->graph.hops;
+    part->hops = part->nodes.hops = (int)config->graph.hops;
     tv_tensor_spec scale = {.rows = part->hops, .cols = part->rank, .scale_type = type, .lookup = 1};
-    tv_tensor_spec up = {.rows = part->width, .cols = part->cols, .scale_type = type, .residual = 1};
+    tv_tensor_spec up = {.rows = part->width, .cols = part->cols, .scale_type = type, .residual = QUIET};
     part->link.table = tv_codebook_table(part->codebook);
     for (int h = 0; h < part->hops; h++)
         TV_TRY(declare_hop(part, params, type, h));

@@ -116,13 +116,12 @@ static tv_status vote_scale(tv_graph_part *part, tv_unit *rows, gradients *g, in
     return backend->embed_vote(&vote, rows->stream);
 }
 
-// The product of a forward once more.
-static tv_status repeat_product(tv_unit *unit, const tv_linear *layer, int64_t rows, const int8_t *q,
-                                const float *scale, float *y)
+// The product of a forward once more, for the first `rows` rows of its operand.
+static tv_status repeat_product(tv_unit *unit, const tv_linear *layer, const tv_operand *operand, int64_t rows,
+                                float *y)
 {
     tv_unit of_rows = tv_graph_rows_unit(unit, rows);
-    tv_operand operand = {.q = (int8_t *)q, .scale = (float *)scale};
-    return tv_linear_forward(&of_rows, layer, &operand, y, 0);
+    return tv_linear_forward(&of_rows, layer, operand, y, 0);
 }
 
 // dx: NULL for the first hop.
@@ -135,7 +134,7 @@ static tv_status low_rank_backward(tv_graph_part *part, tv_unit *rows, gradients
     TV_TRY(tv_operand_transpose(rows, &ql));
     tv_linear_backward_args up = {.operand = &ql, .work = &g->work, .g = g->dy, .dx = g->dl};
     TV_TRY(tv_linear_backward(rows, &hop->lora_up, &up));
-    TV_TRY(repeat_product(rows, &hop->lora_down, rows->tokens, hop->q, hop->scale, g->l));
+    TV_TRY(repeat_product(rows, &hop->lora_down, &q, rows->tokens, g->l));
     tv_graph_scale_backward_args back = {.nodes = rows->tokens,
                                          .rank = part->rank,
                                          .w8 = scale.w8,
@@ -155,7 +154,8 @@ static tv_status message_backward(tv_graph_part *part, tv_unit *rows, gradients 
 {
     tv_graph_hop *hop = &part->hop[h];
     int64_t sources = at_most(hop->sources, ROWS_MAX);
-    TV_TRY(repeat_product(rows, &hop->message, hop->sources, hop->q, hop->scale, g->m));
+    tv_operand q = operand_of(part->cols, hop->q, hop->scale, &g->work);
+    TV_TRY(repeat_product(rows, &hop->message, &q, hop->sources, g->m));
     tv_graph_aggregate_backward_args aggregate = {.sources = sources,
                                                   .cols = part->cols,
                                                   .edges = part->nodes.start[rows->tokens],
@@ -171,7 +171,6 @@ static tv_status message_backward(tv_graph_part *part, tv_unit *rows, gradients 
                                                   .attr_grad = g->attr};
     TV_TRY(rows->backend->graph.aggregate_backward(&aggregate, rows->stream));
     tv_unit of_sources = tv_graph_rows_unit(rows, sources);
-    tv_operand q = operand_of(part->cols, hop->q, hop->scale, &g->work);
     TV_TRY(tv_operand_transpose(&of_sources, &q));
     tv_linear_backward_args message = {.operand = &q, .work = &g->work, .g = g->dm, .dx = dx, .accumulate = 1};
     return tv_linear_backward(&of_sources, &hop->message, &message);
@@ -284,18 +283,16 @@ tv_status tv_graph_after_step(tv_part *base, tv_unit *unit)
 {
     tv_graph_part *part = (tv_graph_part *)base;
     tv_graph_store *store = &part->store;
-    tv_graph_record *votes = part->votes.items, *transitions = part->transitions.items;
-    int64_t vote_count = part->votes.count, transition_count = part->transitions.count;
+    tv_graph_records votes = part->votes, transitions = part->transitions;
     int many = part->link.edges.ranks > 1;
     part->report.changes = (tv_graph_changes){.made = 0};
     TV_TRY(tv_graph_store_refresh(store));
     if (many)
-        TV_TRY(tv_graph_link_deliver(&part->link, store, unit, votes, vote_count, &votes, &vote_count));
-    TV_TRY(tv_graph_store_vote(store, unit, votes, vote_count, &part->report.changes));
+        TV_TRY(tv_graph_link_deliver(&part->link, unit, &votes));
+    TV_TRY(tv_graph_store_vote(store, unit, votes.items, votes.count, &part->report.changes));
     if (many)
-        TV_TRY(tv_graph_link_deliver(&part->link, store, unit, transitions, transition_count, &transitions,
-                                     &transition_count));
-    TV_TRY(tv_graph_store_learn(store, transitions, transition_count, &part->report.changes));
+        TV_TRY(tv_graph_link_deliver(&part->link, unit, &transitions));
+    TV_TRY(tv_graph_store_learn(store, transitions.items, transitions.count, &part->report.changes));
     tv_graph_store_decay(store, unit->step);
     TV_TRY(tv_graph_store_finish(store));
     return collect(part, unit);

@@ -158,8 +158,7 @@ tv_status tv_graph_forward(tv_part *base, tv_unit *unit, float *x)
 {
     tv_graph_part *part = (tv_graph_part *)base;
     TV_TRY(group_motifs(part, unit));
-    TV_TRY(tv_graph_nodes_find(&part->nodes, &part->link, &part->store, unit, part->host_motifs, part->motifs,
-                               part->hops));
+    TV_TRY(tv_graph_nodes_find(&part->nodes, &part->link, unit, part->host_motifs, part->motifs));
     TV_TRY(bind_nodes(part, unit->training));
     TV_TRY(upload_edges(part, unit));
     TV_TRY(ask_rows(part, unit));

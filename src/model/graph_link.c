@@ -9,9 +9,10 @@
 
 enum { INT = sizeof(int32_t) };
 
-tv_status tv_graph_link_plan(tv_graph_link *link, const tv_plan *plan, const tv_graph_store *store)
+tv_status tv_graph_link_plan(tv_graph_link *link, const tv_plan *plan, tv_graph_store *store)
 {
     const tv_backend *ref = NULL;
+    link->store = store;
     link->pool.backend = plan->params->backend;
     if (plan->params->backend == NULL)
         return TV_OK;
@@ -87,10 +88,9 @@ typedef struct list_buffers {
     uint8_t *host_out, *host_in;
 } list_buffers;
 
-static tv_status bind_lists(tv_graph_link *link, const tv_graph_store *store, int64_t count, int64_t came,
-                            list_buffers *b)
+static tv_status bind_lists(tv_graph_link *link, int64_t count, int64_t came, list_buffers *b)
 {
-    int64_t size = tv_graph_list_bytes(store->list);
+    int64_t size = tv_graph_list_bytes(link->store->list);
     tv_arena device, host;
     tv_arena_init(&device, "the edges of a unit");
     tv_arena_init(&host, "the edges of a unit");
@@ -116,10 +116,11 @@ static tv_tensor_spec runs_of(const tv_graph_store *store)
     return (tv_tensor_spec){.rows = store->rows, .bits = store->bits};
 }
 
-tv_status tv_graph_link_lists(tv_graph_link *link, tv_graph_store *store, tv_unit *unit, const int32_t *rows,
-                              int64_t count, const uint8_t **lists)
+tv_status tv_graph_link_lists(tv_graph_link *link, tv_unit *unit, const int32_t *rows, int64_t count,
+                              const uint8_t **lists)
 {
     const tv_backend *backend = unit->backend;
+    tv_graph_store *store = link->store;
     const char *layer = "graph";
     tv_table_link *edges = &link->edges;
     int64_t size = tv_graph_list_bytes(store->list), came = count;
@@ -127,7 +128,7 @@ tv_status tv_graph_link_lists(tv_graph_link *link, tv_graph_store *store, tv_uni
     list_buffers b;
     TV_TRY(tv_graph_store_refresh(store));
     if (edges->ranks == 1) {
-        TV_TRY(bind_lists(link, store, count, 0, &b));
+        TV_TRY(bind_lists(link, count, 0, &b));
         *lists = b.host_in;
         return write_lists(store, rows, count, layer, b.host_in);
     }
@@ -136,7 +137,7 @@ tv_status tv_graph_link_lists(tv_graph_link *link, tv_graph_store *store, tv_uni
     link->lists_asked += unit->training ? away : 0;
     TV_TRY(tv_table_link_counts(edges, unit, layer));
     came = tv_table_link_total(edges, edges->received);
-    TV_TRY(bind_lists(link, store, count, came, &b));
+    TV_TRY(bind_lists(link, count, came, &b));
     TV_TRY(backend->copy(b.ids, rows, (size_t)count * INT, TV_COPY_TO_DEVICE, unit->stream));
     edges->out = b.ids;
     edges->in = b.asked;
@@ -199,9 +200,11 @@ tv_status tv_graph_link_rows(tv_graph_link *link, tv_unit *unit, const int32_t *
 // ---- records -------------------------------------------------------------------------------------------------------------------
 
 // Counts of records by owner in link->sent, and the records by owner, in their order, in `out`.
-static void address_records(const tv_graph_store *store, tv_table_link *link, const tv_graph_record *records,
-                            int64_t count, tv_graph_record *out)
+static void address_records(const tv_graph_store *store, tv_table_link *link, const tv_graph_records *list,
+                            tv_graph_record *out)
 {
+    const tv_graph_record *records = list->items;
+    int64_t count = list->count;
     int64_t *next = link->sent_bytes, first = 0; // sent_bytes is written anew when they travel
     memset(link->sent, 0, (size_t)link->ranks * sizeof *link->sent);
     for (int64_t i = 0; i < count; i++)
@@ -227,13 +230,12 @@ static tv_status check_records(const tv_graph_store *store, const tv_graph_recor
     return TV_OK;
 }
 
-tv_status tv_graph_link_deliver(tv_graph_link *link, const tv_graph_store *store, tv_unit *unit,
-                                const tv_graph_record *records, int64_t count, tv_graph_record **came,
-                                int64_t *came_count)
+tv_status tv_graph_link_deliver(tv_graph_link *link, tv_unit *unit, tv_graph_records *records)
 {
     const tv_backend *backend = unit->backend;
     tv_table_link *edges = &link->edges;
-    int64_t size = sizeof *records;
+    const tv_graph_store *store = link->store;
+    int64_t size = sizeof(tv_graph_record), count = records->count, came;
     tv_unit after = *unit; // no unit of the step: all ranks say the same one
     tv_arena arena;
     after.index = 0;
@@ -242,24 +244,24 @@ tv_status tv_graph_link_deliver(tv_graph_link *link, const tv_graph_store *store
     tv_arena_take(&arena, count * size, 1);
     TV_TRY(tv_pool_bind(&link->host, &arena));
     tv_graph_record *sorted = tv_arena_take(&arena, count * size, 1);
-    address_records(store, edges, records, count, sorted);
+    address_records(store, edges, records, sorted);
     for (int r = 0; r < edges->ranks; r++)
         link->records_sent += r == edges->rank ? 0 : edges->sent[r];
     TV_TRY(tv_table_link_counts(edges, &after, "graph"));
-    *came_count = tv_table_link_total(edges, edges->received);
+    came = tv_table_link_total(edges, edges->received);
     tv_arena_init(&arena, "a step's transitions");
     for (int pass = 0; pass < 2; pass++) {
         edges->out = tv_arena_take(&arena, count * size, 1);
-        edges->in = tv_arena_take(&arena, *came_count * size, 1);
+        edges->in = tv_arena_take(&arena, came * size, 1);
         if (pass == 0)
             TV_TRY(tv_pool_bind(&link->pool, &arena));
     }
     TV_TRY(backend->copy(edges->out, sorted, (size_t)(count * size), TV_COPY_TO_DEVICE, unit->stream));
     TV_TRY(tv_table_link_travel(edges, unit, size, 0));
     tv_arena_init(&arena, "a step's transitions");
-    tv_arena_take(&arena, *came_count * size, 1);
+    tv_arena_take(&arena, came * size, 1);
     TV_TRY(tv_pool_bind(&link->host, &arena));
-    *came = tv_arena_take(&arena, *came_count * size, 1);
-    TV_TRY(backend->copy(*came, edges->in, (size_t)(*came_count * size), TV_COPY_TO_HOST, unit->stream));
-    return check_records(store, *came, *came_count);
+    *records = (tv_graph_records){tv_arena_take(&arena, came * size, 1), came, came};
+    TV_TRY(backend->copy(records->items, edges->in, (size_t)(came * size), TV_COPY_TO_HOST, unit->stream));
+    return check_records(store, records->items, came);
 }

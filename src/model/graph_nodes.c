@@ -138,12 +138,12 @@ static tv_status take_lists(tv_graph_nodes *n, const uint8_t *lists, int64_t lis
     return TV_OK;
 }
 
-static tv_status expand(tv_graph_nodes *n, tv_graph_link *link, tv_graph_store *store, tv_unit *unit, int level)
+static tv_status expand(tv_graph_nodes *n, tv_graph_link *link, tv_unit *unit, int level)
 {
     int64_t first = level > 0 ? n->level_end[level - 1] : 0, end = n->level_end[level], edges = n->edges;
     const uint8_t *lists = NULL;
-    TV_TRY(tv_graph_link_lists(link, store, unit, n->node + first, end - first, &lists));
-    TV_TRY(take_lists(n, lists, store->list, first, end));
+    TV_TRY(tv_graph_link_lists(link, unit, n->node + first, end - first, &lists));
+    TV_TRY(take_lists(n, lists, link->store->list, first, end));
     n->level_end[level + 1] = n->count;
     qsort(n->node + end, (size_t)(n->count - end), sizeof *n->node, by_row);
     for (int64_t i = end; i < n->count; i++)
@@ -166,8 +166,7 @@ static void order_by_source(tv_graph_nodes *n)
         n->by_source[start[n->source[e] + 1]++] = (int32_t)e;
 }
 
-tv_status tv_graph_nodes_find(tv_graph_nodes *n, tv_graph_link *link, tv_graph_store *store, tv_unit *unit,
-                              const int32_t *rows, int64_t count, int hops)
+tv_status tv_graph_nodes_find(tv_graph_nodes *n, tv_graph_link *link, tv_unit *unit, const int32_t *rows, int64_t count)
 {
     n->count = n->edges = 0;
     TV_TRY(reserve_nodes(n, count));
@@ -177,8 +176,8 @@ tv_status tv_graph_nodes_find(tv_graph_nodes *n, tv_graph_link *link, tv_graph_s
         TV_TRY(add_node(n, rows[i]));
     n->level_end[0] = n->count;
     n->start[0] = 0;
-    for (int level = 0; level < hops; level++)
-        TV_TRY(expand(n, link, store, unit, level));
+    for (int level = 0; level < n->hops; level++)
+        TV_TRY(expand(n, link, unit, level));
     order_by_source(n);
     return TV_OK;
 }

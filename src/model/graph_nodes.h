@@ -9,8 +9,9 @@
 
 enum { TV_GRAPH_HOPS_MAX = 4 };
 
-// Zeros at first.
+// Zeros at first, but for hops.
 typedef struct tv_graph_nodes {
+    int hops;
     int64_t level_end[TV_GRAPH_HOPS_MAX + 1]; // nodes of levels 0 .. k; each level ascends, a node has its lowest level
     int64_t count, edges;
     int32_t *node;                     // [count] rows of the codebook
@@ -25,9 +26,9 @@ typedef struct tv_graph_nodes {
 } tv_graph_nodes;
 
 void tv_graph_nodes_free(tv_graph_nodes *nodes);
-// Collective over unit->comm. From `count` distinct rows, ascending.
-tv_status tv_graph_nodes_find(tv_graph_nodes *nodes, tv_graph_link *link, tv_graph_store *store, tv_unit *unit,
-                              const int32_t *rows, int64_t count, int hops);
+// Collective over unit->comm. All levels from `count` distinct rows, ascending.
+tv_status tv_graph_nodes_find(tv_graph_nodes *nodes, tv_graph_link *link, tv_unit *unit, const int32_t *rows,
+                              int64_t count);
 // The nodes' rows in ascending order, and for each node which of these it is; both last until the next call here.
 tv_status tv_graph_nodes_ascend(tv_graph_nodes *nodes, const int32_t **rows, const int32_t **places);
 

@@ -26,12 +26,6 @@ typedef struct tv_graph_report {
     int64_t rows_asked, lists_asked, records_sent, wire_bytes;
 } tv_graph_report;
 
-// Records that grow.
-typedef struct tv_graph_records {
-    tv_graph_record *items;
-    int64_t count, capacity;
-} tv_graph_records;
-
 typedef struct tv_graph_part {
     tv_part base;
     const tv_part *codebook;

@@ -17,6 +17,12 @@ typedef struct tv_graph_record {
     int32_t dst, src, value;
 } tv_graph_record;
 
+// Records that grow.
+typedef struct tv_graph_records {
+    tv_graph_record *items;
+    int64_t count, capacity;
+} tv_graph_records;
+
 typedef enum tv_graph_side {
     TV_GRAPH_USED, // int32 [runs, 1]
     TV_GRAPH_DST,  // int32 [runs, room], as the others

@@ -29,7 +29,7 @@ typedef struct tv_tensor_spec {
     int64_t rows, cols;
     tv_scale_type scale_type;
     int64_t stack;  // matrices of rows / stack rows that stand below each other; 0 or 1: it is one matrix
-    int residual;   // writes into the residual stream: initial exponent one less
+    int residual;   // writes into the residual stream: initial exponent less by this, 1 unless it must start quietly
     int lookup;     // a table that is looked up: initial exponent as for K = 1
     int zeros;      // a table whose trits start at 0
     int unit_scale; // initial exponent as for K = 1, although an operand of products (centroids)

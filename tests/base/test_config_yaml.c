@@ -281,10 +281,10 @@ static void test_assignments(void **state)
         {"run.dir=a\n--- b", "--set run.dir=a?--- b: a second document starts here; a config is one"},
         {"data.train=[a",
          "--set data.train=[a: not valid YAML: while parsing a flow sequence, did not find expected ',' or ']'"},
-        {"=1",
-         "--set =1: section '' is unknown; there are: model, moe, codebook, composite, memgram, graph, loss, parallel, data, "
-         "train, vote, update, "
-         "checkpoint, guard, comm, run"},
+        {"=1", "--set =1: section '' is unknown; there are: model, moe, codebook, composite, memgram, graph, loss, "
+               "parallel, data, "
+               "train, vote, update, "
+               "checkpoint, guard, comm, run"},
     };
     tv_config c;
     (void)state;
