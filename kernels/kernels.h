@@ -371,6 +371,7 @@ typedef struct tv_ballot_e_args {
     int64_t *stats; // [1]: exponents moved +=
 } tv_ballot_e_args;
 
+#include "kernels/ops_focus.h"
 #include "kernels/ops_memgram.h"
 #include "kernels/ops_moe.h"
 #include "kernels/ops_vq.h"
@@ -459,6 +460,7 @@ typedef struct tv_backend {
     tv_status (*ballot_e_many)(const tv_ballot_e_args *list, int64_t count, void *stream);
     tv_vq_ops vq;           // codebooks: ops_vq.h
     tv_memgram_ops memgram; // n-grams: ops_memgram.h
+    tv_focus_ops focus;     // the conversation's cells: ops_focus.h
 } tv_backend;
 
 // Spans of time for a profiler, nested; each push has its pop, also after a failure. Nothing where no profiler can listen.

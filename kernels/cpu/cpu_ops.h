@@ -60,6 +60,10 @@ TV_CPU_DECLARE(vq_init, tv_vq_init_args) // of tv_backend.vq
 TV_CPU_DECLARE(vq_search, tv_vq_search_args)
 TV_CPU_DECLARE(memgram_mix, tv_memgram_mix_args) // of tv_backend.memgram
 TV_CPU_DECLARE(memgram_back, tv_memgram_back_args)
+TV_CPU_DECLARE(focus_gather, tv_focus_gather_args) // of tv_backend.focus
+TV_CPU_DECLARE(focus_scatter, tv_focus_scatter_args)
+TV_CPU_DECLARE(focus_cell, tv_focus_cell_args)
+TV_CPU_DECLARE(focus_back, tv_focus_back_args)
 #undef TV_CPU_DECLARE
 
 #endif

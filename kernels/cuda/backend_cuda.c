@@ -102,6 +102,14 @@ const tv_backend *tv_backend_cuda(void)
                     .back = memgram_back_cuda,
                     .raise = memgram_raise_cuda,
                     .decay = memgram_decay_cuda},
+        .focus = {.kinds = focus_kinds_cuda,
+                  .gather = focus_gather_cuda,
+                  .scatter = focus_scatter_cuda,
+                  .load = focus_load_cuda,
+                  .save = focus_save_cuda,
+                  .cell = focus_cell_cuda,
+                  .back = focus_back_cuda,
+                  .gates = focus_gates_cuda},
     };
     return &table;
 }

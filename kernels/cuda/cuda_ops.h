@@ -88,6 +88,14 @@ tv_status memgram_mix_cuda(const tv_memgram_mix_args *a, void *stream);
 tv_status memgram_back_cuda(const tv_memgram_back_args *a, void *stream);
 tv_status memgram_raise_cuda(const tv_memgram_raise_args *a, void *stream);
 tv_status memgram_decay_cuda(const tv_memgram_decay_args *a, void *stream);
+tv_status focus_kinds_cuda(const tv_focus_kinds_args *a, void *stream);
+tv_status focus_gather_cuda(const tv_focus_gather_args *a, void *stream);
+tv_status focus_scatter_cuda(const tv_focus_scatter_args *a, void *stream);
+tv_status focus_load_cuda(const tv_focus_load_args *a, void *stream);
+tv_status focus_save_cuda(const tv_focus_save_args *a, void *stream);
+tv_status focus_cell_cuda(const tv_focus_cell_args *a, void *stream);
+tv_status focus_back_cuda(const tv_focus_back_args *a, void *stream);
+tv_status focus_gates_cuda(const tv_focus_gates_args *a, void *stream);
 tv_status moe_open_cuda(void); // before the experts' products
 tv_status ballot_e_many_cuda(const tv_ballot_e_args *list, int64_t count, void *stream);
 

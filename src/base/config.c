@@ -60,6 +60,10 @@ static int acts_on_bits(const tv_config *config, const tv_config_field *field)
         return field->bits && config->moe.experts > 0;
     if (strcmp(section, "memgram") == 0)
         return field->bits && config->memgram.rows > 0;
+    if (strcmp(section, "focus") == 0)
+        return field->bits && config->focus.width > 0;
+    if (strcmp(field->name, "data.order") == 0)
+        return config->data.order != TV_ORDER_RANDOM;
     return field->bits && (config->codebook.rows > 0 || !of_codebook);
 }
 

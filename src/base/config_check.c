@@ -94,6 +94,26 @@ static tv_status check_memgram(const tv_config *c)
     return TV_OK;
 }
 
+static tv_status check_focus(const tv_config *c)
+{
+    int64_t context = c->model.context, segment = c->focus.segment;
+    if (c->focus.width == 0)
+        return TV_OK;
+    if (context % segment != 0) {
+        int64_t whole = context < segment ? segment : context / segment * segment;
+        return TV_FAIL(TV_CONFIG,
+                       "model.context = %" PRId64 " is no multiple of focus.segment = %" PRId64
+                       "; take a context of %" PRId64 " or another segment",
+                       context, segment, whole + segment);
+    }
+    if (context < 2 * segment)
+        return TV_FAIL(TV_CONFIG,
+                       "model.context = %" PRId64 " is one segment of focus.segment = %" PRId64
+                       ", whose state nothing in the window would see; take a segment of at most %" PRId64,
+                       context, segment, context / 2);
+    return TV_OK;
+}
+
 tv_status tv_config_expert_ranks(const tv_config *config, int ranks, int *expert_ranks)
 {
     int64_t a = config->moe.experts, b = ranks, given = config->parallel.expert_ranks;
@@ -199,6 +219,7 @@ tv_status tv_config_check(const tv_config *config)
     TV_TRY(check_moe(config));
     TV_TRY(check_codebook(config));
     TV_TRY(check_memgram(config));
+    TV_TRY(check_focus(config));
     TV_TRY(check_batch(config));
     TV_TRY(check_update(&config->update));
     int64_t writers;

@@ -31,6 +31,7 @@ static const char *const rules[] = {"restart", "budget", "classic", NULL};
 static const char *const schedules[] = {"linear", "cosine", "constant", NULL};
 static const char *const backends[] = {"auto", "ref", "cpu", "cuda", NULL};
 static const char *const loss_groups[] = {"all", "part", NULL};
+static const char *const orders[] = {"random", "stream", NULL};
 static const char *const when_busy[] = {"wait", "skip", NULL};
 static const char *const on_disk_full[] = {"skip", "pause", "stop", NULL};
 static const char *const levels[] = {"1", "3", "7", "15", NULL};
@@ -41,6 +42,7 @@ const tv_config_section tv_config_sections[] = {
     {"codebook", "Ternary table of motifs behind the sequencer."},
     {"composite", "Second table behind the blocks, for motifs in their context."},
     {"memgram", "Ternary tables that the last bytes, and the last motifs, are looked up in."},
+    {"focus", "Two ternary LSTM cells over segments of a window."},
     {"loss", "Losses beside the next byte's."},
     {"parallel", "Which ranks hold what."},
     {"data", "The text that is learnt, as raw bytes."},
@@ -98,6 +100,10 @@ const tv_config_field tv_config_fields[] = {
     {INTS(memgram, orders, order_count, "2, 3, 4, 5", 2, 8, "lengths n of the n-grams, ascending"), BITS},
     {INT(memgram, decay_every, "1000", 1, 1e9, "steps after which the strength of every row is halved"), BITS},
 
+    {INT(focus, width, "0", 0, 16384, "width of each cell; 0: none, and nothing below counts"), BITS},
+    {INT(focus, segment, "16", 1, 65536, "bytes P of a segment; model.context is a multiple of it"), BITS},
+    {INT(focus, bptt, "64", 1, 65536, "segments after which the gradient of the states is cut"), BITS},
+
     {FLOAT(loss, commitment_weight, "0.002", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
     {ENUM(loss, commitment_groups, "all", loss_groups, "what it moves: all, or the query's own layers"), BITS},
 
@@ -109,6 +115,9 @@ const tv_config_field tv_config_fields[] = {
     {LIST(data, train, train_count, "bible.txt", "files to learn, relative to the working directory")},
     {TEXT(data, valid, "", 0, "file to validate on; \"\": the last valid_bytes of train")},
     {INT(data, valid_bytes, "200000", 0, 1e12, "bytes held out at the end of train; unused when valid names a file"),
+     BITS},
+    {ENUM(data, order, "random", orders,
+          "windows of a unit: drawn at random, or each goes on where it ended in the step before"),
      BITS},
 
     {INT(train, steps, "400", 1, 1e9, "steps of the run; the schedule spans them"), BITS},
