@@ -50,6 +50,15 @@ static void test_rules_between_keys(void **state)
         {{"memgram.rows=2", "memgram.orders=[3, 2]"}, "memgram.orders has 2 behind 3, but they ascend"},
         {{"memgram.rows=2", "memgram.orders=[3, 3]"}, "memgram.orders has 3 behind 3, but they ascend"},
         {{"memgram.orders=[3, 2]"}, NULL}, // there is no table
+        {{"focus.width=8", "focus.segment=64"}, NULL},
+        {{"focus.segment=3"}, NULL}, // there are no cells
+        {{"focus.width=8", "focus.segment=48"},
+         "model.context = 128 is no multiple of focus.segment = 48; take a context of 144 or another segment"},
+        {{"focus.width=8", "focus.segment=300"},
+         "model.context = 128 is no multiple of focus.segment = 300; take a context of 600 or another segment"},
+        {{"focus.width=8", "focus.segment=128"},
+         "model.context = 128 is one segment of focus.segment = 128, whose state nothing in the window would see; "
+         "take a segment of at most 64"},
         {{"train.unit_windows=1024"}, NULL},
         {{"train.unit_windows=1025"},
          "train.unit_windows 1025 x model.context 128 = 131200 tokens a unit, more than 131072; take "

@@ -13,7 +13,7 @@
 #include "base/config_schema.h"
 
 // What tv_config_hash hashes for the defaults: the keys that define the bits, and no others. With experts the keys of moe, and
-// with a codebook those of codebook, composite and loss, and with n-grams those of memgram, stand between those of model and data.
+// with a codebook those of codebook, composite and loss, and with n-grams those of memgram, with cells those of focus, stand between those of model and data.
 #define MODEL_BITS                                                                                                     \
     "model.width=128\nmodel.blocks=4\nmodel.heads=2\nmodel.context=128\nmodel.ffn=384\nmodel.latent_kv=0\n"            \
     "model.sequencer=true\nmodel.scale_type=T32\nmodel.scale_mantissa_bits=0\nmodel.head_exponent=0\n"                 \
@@ -30,6 +30,7 @@ static const char default_bits[] = MODEL_BITS OTHER_BITS;
     "codebook.rows=2\ncodebook.width=64\ncodebook.bucket_rows=1024\ncodebook.exact_rows=65536\ncodebook.probes=8\n"    \
     "codebook.beta=0\ncodebook.usage_halving=200\ncodebook.restart_every=4\ncomposite.rows=0\n"                        \
     "memgram.rows=2\nmemgram.orders=[2, 3, 4, 5]\nmemgram.decay_every=1000\n"                                          \
+    "focus.width=8\nfocus.segment=16\nfocus.bptt=64\n"                                                                 \
     "loss.commitment_weight=0.002\nloss.commitment_groups=all\n"
 static const char bits_of_4_experts[] = MODEL_BITS EXPERT_BITS OTHER_BITS;
 static const char bits_of_all[] = MODEL_BITS EXPERT_BITS TABLE_BITS OTHER_BITS;
@@ -64,6 +65,7 @@ static void test_hash_of_defaults(void **state)
     set(&c, "memgram.orders=[2, 3]"); // of no account without rows
     set(&c, "memgram.orders=[2, 3, 4, 5]");
     set(&c, "memgram.rows=2");
+    set(&c, "focus.width=8");
     assert_true(tv_hash_equal(hash_of(&c), tv_hash_bytes(bits_of_all, sizeof bits_of_all - 1)));
     tv_config_free(&c);
 }
@@ -102,6 +104,9 @@ static void test_hash_by_key(void **state)
         "memgram.rows=7",
         "memgram.orders=[2, 3, 4, 6]",
         "memgram.decay_every=7",
+        "focus.width=7",
+        "focus.segment=32",
+        "focus.bptt=7",
         "loss.commitment_weight=0.5",
         "loss.commitment_groups=part",
         "parallel.expert_ranks=2",
@@ -109,6 +114,7 @@ static void test_hash_by_key(void **state)
         "data.train=[other.txt]",
         "data.valid=\"\"",
         "data.valid_bytes=200001",
+        "data.order=stream",
         "train.steps=401",
         "train.units=3",
         "train.unit_windows=33",
@@ -158,6 +164,7 @@ static void test_hash_by_key(void **state)
     set(&c, "moe.experts=4");
     set(&c, "codebook.rows=2");
     set(&c, "memgram.rows=2");
+    set(&c, "focus.width=8");
     tv_hash128 before = hash_of(&c);
     tv_config_free(&c);
     for (int64_t i = 0; i < tv_config_field_count; i++) {
@@ -169,6 +176,7 @@ static void test_hash_by_key(void **state)
         set(&c, "moe.experts=4");
         set(&c, "codebook.rows=2");
         set(&c, "memgram.rows=2");
+        set(&c, "focus.width=8");
         set(&c, changes[i]);
         if (tv_hash_equal(before, hash_of(&c)) == counts)
             fail_msg("%s %s the hash", changes[i], counts ? "does not change" : "changes");

@@ -307,6 +307,10 @@ void oracle_memgram(const oracle *o, const double *x, double *y)
     free(normed);
 }
 
+const double *oracle_weights(const oracle *o, const char *leaf) { return o->weights[find(o, leaf)]; }
+
+double *oracle_linear(const oracle *o, const char *leaf, const double *x) { return linear(o, leaf, x); }
+
 // h [F] of one expert for one token's norm(x).
 static void expert_hidden(const oracle *o, int64_t expert, const double *normed, double *h)
 {

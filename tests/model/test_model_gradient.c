@@ -9,6 +9,7 @@
 #include "model/codebook.h"
 #include "model/embed.h"
 #include "model/ffn.h"
+#include "model/focus.h"
 #include "model/head.h"
 #include "model/memgram.h"
 #include "model/moe.h"
@@ -397,6 +398,30 @@ static void test_memgram(void **state)
     check_close(&c);
 }
 
+// Every segment's gradient reaches back to the window's start; segments with each boundary.
+static void test_focus(void **state)
+{
+    (void)state;
+    tv_config config = fixture_odd_config();
+    config.model.context = 12;
+    config.model.scale_type = TV_T16;
+    config.focus = (tv_config_focus){.width = 6, .segment = 3, .bptt = 64};
+    tv_part *part = NULL;
+    TEST_TRY(tv_focus_create(&part));
+    check c = {.forward = oracle_focus, .residual = 1};
+    check_open(&c, part, &config, 4);
+    int32_t *ids = c.f.ids;
+    ids[0] = ids[17] = ids[25] = 256;
+    ids[4] = ids[5] = ids[14] = ids[15] = ids[41] = ids[42] = '\n';
+    check_forward(&c);
+    TEST_TRY(part->ops->backward(part, &c.f.unit, c.f.dx));
+    assert_int_equal(*c.f.fault, 0);
+    check_dx(&c);
+    for (int64_t i = 0; i < c.f.params.count; i++)
+        check_votes(&c, &c.f.params.items[i], c.o.weights[i]);
+    check_close(&c);
+}
+
 static void test_head(void **state)
 {
     (void)state;
@@ -409,7 +434,8 @@ static void test_head(void **state)
     check_part(&c);
 }
 
-int main(void)
+// The first argument, a pattern, picks tests by name.
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_embed),
@@ -422,7 +448,9 @@ int main(void)
         cmocka_unit_test(test_moe_dense),
         cmocka_unit_test(test_codebook),
         cmocka_unit_test(test_memgram),
+        cmocka_unit_test(test_focus),
         cmocka_unit_test(test_head),
     };
+    cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
