@@ -404,11 +404,11 @@ static void test_focus(void **state)
     (void)state;
     tv_config config = fixture_odd_config();
     config.model.context = 12;
-    config.model.scale_type = TV_T16;
+    config.model.width = 28;
     config.focus = (tv_config_focus){.width = 6, .segment = 3, .bptt = 64};
     tv_part *part = NULL;
     TEST_TRY(tv_focus_create(&part));
-    check c = {.forward = oracle_focus, .residual = 1};
+    check c = {.forward = oracle_focus, .residual = 1, .plain_weights = 1};
     check_open(&c, part, &config, 4);
     int32_t *ids = c.f.ids;
     ids[0] = ids[17] = ids[25] = 256;
