@@ -43,12 +43,13 @@ typedef struct tv_focus_scatter_args {
     float *copy;    // [segments W, width] or NULL
 } tv_focus_scatter_args;
 
-// States as a window starts: h = carried / H_SCALE, c = carried / C_SCALE, zeros where carried is NULL. tail = h.
+// States as a window starts: h = carried / H_SCALE, c = carried / C_SCALE, zeros where carried is NULL. tail = h, slow = h of the slow cell.
 typedef struct tv_focus_load_args {
     int64_t rows, width, stride; // W, n
     const int16_t *carried;      // [W, 4n]: h of both cells, c of both; or NULL
     float *h, *c;                // [W, 2n]: fast, slow
     float *tail;                 // [W, stride], its first 2n columns; or NULL
+    float *slow;                 // [W, n] or NULL
 } tv_focus_load_args;
 
 // The reverse: carried = clamp(rint(h H_SCALE), +-32767), and c alike.
@@ -69,15 +70,18 @@ typedef struct tv_focus_cell_args {
     const float *h, *c;     // [W, 2n]
     float *next_h, *next_c; // [W, 2n]
     float *tail;            // [W, stride]: next_h in its first 2n columns; or NULL
+    float *slow;            // [W, n]: next_h of the slow cell; or NULL
 } tv_focus_cell_args;
 
-// Its gradient: kernels/ref/focus_common.h has the order of each expression. That of next_h is grad, plus dh + tail_grad when `chained`;
+// Its gradient: kernels/ref/focus_common.h has the order of each expression. That of next_h is grad, plus slow_grad for
+// the slow cell when there is one, plus dh + tail_grad when `chained`;
 // that of next_c is dc when chained, else 0. dz gets the gradient of z, dh and dc those of h and c (h: not through z).
 typedef struct tv_focus_back_args {
     int64_t rows, width, stride;
     int chained;
     const float *z, *h, *c;
     const float *grad;      // [W, 2n]
+    const float *slow_grad; // [W, n] or NULL
     const float *tail_grad; // [W, stride], its first 2n columns; read when chained
     float *dh, *dc;         // [W, 2n] in place
     float *dz;              // [W, 11n]

@@ -34,8 +34,8 @@ static tv_status time_ops(const tv_backend *backend, tv_bench_pool *pool, shape 
                                          n.width,   16.0f,     x,         NULL,     y};
     const tv_focus_scatter_args scatter = {n.windows, n.context, n.segment, segments, n.width,
                                            n.width,   16.0f,     y,         x,        NULL};
-    const tv_focus_cell_args cell = {n.windows, n.cell, 2 * n.cell, z, h[0], h[1], h[2], h[3], h[4]};
-    const tv_focus_back_args back = {n.windows, n.cell, 2 * n.cell, 1, z, h[0], h[1], h[2], h[3], h[4], h[5], dz};
+    const tv_focus_cell_args cell = {n.windows, n.cell, 2 * n.cell, z, h[0], h[1], h[2], h[3], h[4], NULL};
+    const tv_focus_back_args back = {n.windows, n.cell, 2 * n.cell, 1, z, h[0], h[1], h[2], NULL, h[3], h[4], h[5], dz};
     double stream = (double)values * FLOAT, of_rows = (double)(rows * n.width) * FLOAT;
     double states = (double)(n.windows * n.cell) * FLOAT;
     const tv_bench_job jobs[] = {

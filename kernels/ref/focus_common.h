@@ -95,6 +95,8 @@ TV_FMATH void tv_focus_cell_at(const tv_focus_cell_args *a, int64_t w, int64_t i
         a->tail[w * a->stride + i] = f.h;
         a->tail[w * a->stride + n + i] = h;
     }
+    if (a->slow)
+        a->slow[w * n + i] = h;
 }
 
 TV_FMATH void tv_focus_back_at(const tv_focus_back_args *a, int64_t w, int64_t i)
@@ -103,6 +105,8 @@ TV_FMATH void tv_focus_back_at(const tv_focus_back_args *a, int64_t w, int64_t i
     const float *z = a->z + w * TV_FOCUS_GATES * n + i;
     float *dz = a->dz + w * TV_FOCUS_GATES * n + i;
     float dh_fast = a->grad[fast], dh_slow = a->grad[slow], dc_fast = 0.0f, dc_slow = 0.0f;
+    if (a->slow_grad)
+        dh_slow = dh_slow + a->slow_grad[w * n + i];
     if (a->chained) {
         dh_fast = dh_fast + (a->dh[fast] + a->tail_grad[w * a->stride + i]);
         dh_slow = dh_slow + (a->dh[slow] + a->tail_grad[w * a->stride + n + i]);
@@ -138,6 +142,8 @@ static inline TV_HOST_DEVICE void tv_focus_load_at(const tv_focus_load_args *a, 
     a->c[at] = q ? (float)q[wide] / TV_FOCUS_C_SCALE : 0.0f;
     if (a->tail)
         a->tail[w * a->stride + i] = h;
+    if (a->slow && i >= a->width)
+        a->slow[w * a->width + i - a->width] = h;
 }
 
 static inline TV_HOST_DEVICE int16_t tv_focus_fixed(float v, float scale)

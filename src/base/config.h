@@ -65,9 +65,10 @@ typedef struct tv_config_memgram {
 
 // The conversation's cells.
 typedef struct tv_config_focus {
-    int64_t width;   // n of each cell; 0: none
-    int64_t segment; // P, tokens
-    int64_t bptt;    // segments
+    int64_t width;         // n of each cell; 0: none
+    int64_t segment;       // P, tokens
+    int64_t bptt;          // segments
+    int64_t codebook_rows; // 0: none; the rest is codebook's
 } tv_config_focus;
 
 typedef enum tv_loss_groups { TV_LOSS_ALL, TV_LOSS_PART } tv_loss_groups;
@@ -190,7 +191,7 @@ tv_status tv_config_writers(const tv_config *config, int64_t *writers);
 // Resolved YAML, malloc'd, in schema order; reading it back gives the same config, to the last bit of a float.
 tv_status tv_config_text(const tv_config *config, char **text);
 // XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, moe (only with
-// experts, and without dense_dispatch_max_tokens), codebook, composite and loss (only with a codebook), memgram (only with rows), focus (only with a width), data.order (only stream), data.valid_bytes (0 when data.valid names a file, since nothing is held
+// experts, and without dense_dispatch_max_tokens), codebook, composite and loss (only with a codebook, the conversation's too), memgram (only with rows), focus (only with a width), data.order (only stream), data.valid_bytes (0 when data.valid names a file, since nothing is held
 // out then), train (without stop_at, eval_*), vote (without exchange and bucket_bytes), update.
 // Paths, run, checkpoint, guard, comm, parallel may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);

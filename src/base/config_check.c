@@ -99,6 +99,7 @@ static tv_status check_focus(const tv_config *c)
     int64_t context = c->model.context, segment = c->focus.segment;
     if (c->focus.width == 0)
         return TV_OK;
+    TV_TRY(check_table(c->focus.codebook_rows, "focus.codebook_rows"));
     if (context % segment != 0) {
         int64_t whole = context < segment ? segment : context / segment * segment;
         return TV_FAIL(TV_CONFIG,

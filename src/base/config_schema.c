@@ -102,6 +102,9 @@ const tv_config_field tv_config_fields[] = {
 
     {INT(focus, width, "0", 0, 16384, "width of each cell; 0: none, and nothing below counts"), BITS},
     {INT(focus, segment, "16", 1, 65536, "bytes P of a segment; model.context is a multiple of it"), BITS},
+    {INT(focus, codebook_rows, "0", 0, 1e9,
+         "rows of a table that names the slow cell's state; 0: none; the rest is codebook's"),
+     BITS},
     {INT(focus, bptt, "64", 1, 65536, "segments after which the gradient of the states is cut"), BITS},
 
     {FLOAT(loss, commitment_weight, "0.002", 0, 1e6, "weight of the distance from queries to their rows"), BITS},

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "comm/comm.h"
+#include "model/focus_code.h"
 #include "model/linear.h"
 
 enum { QMAX = 127, COUNTS = TV_FOCUS_SUMS + 1 };
@@ -18,6 +19,7 @@ typedef struct focus_part {
     int64_t boundary, carried; // places in the table
     tv_linear cells, up;
     tv_operand input, state; // [rows, D + 2n], [rows, 2n]
+    tv_focus_code code;
     tv_linear_work work;
     int64_t rows, windows;     // most of a unit
     int32_t *kind;             // [rows]
@@ -61,6 +63,7 @@ static tv_status focus_declare(tv_part *base, tv_params *params, const tv_config
     TV_TRY(tv_part_declare(base, params, "boundary", &boundary, &part->boundary));
     TV_TRY(tv_part_declare(base, params, "cells", &cells, &part->cells.param));
     TV_TRY(tv_part_declare(base, params, "up", &up, &part->up.param));
+    TV_TRY(tv_focus_code_declare(&part->code, base, params, config));
     return part->stream ? tv_part_declare_side(base, params, "carried", &carried, &part->carried) : TV_OK;
 }
 
@@ -83,7 +86,8 @@ static tv_status focus_plan(tv_part *base, tv_plan *plan)
 {
     focus_part *part = (focus_part *)base;
     const tv_backend *backend = plan->params->backend;
-    int64_t n = part->cell, tokens = plan->tokens, gates = TV_FOCUS_GATES * n;
+    int64_t n = part->cell, tokens = plan->tokens, gates = TV_FOCUS_GATES * n, d = plan->config->codebook.width;
+    int64_t inputs = part->joined > d ? part->joined : d, outputs = gates > part->width ? gates : part->width;
     if (backend != NULL && backend->focus.cell == NULL)
         return TV_FAIL(TV_BACKEND, "backend %s has no part focus yet; take run.backend=cpu, or focus.width=0",
                        backend->name);
@@ -91,10 +95,12 @@ static tv_status focus_plan(tv_part *base, tv_plan *plan)
     part->rows = part->windows * tv_ceil_div(plan->context, part->segment);
     tv_arena *keep = tv_plan_keep(plan);
     plan->tokens = part->rows; // of the layers: their rows are segments
-    tv_linear_work_plan(&part->work, plan, part->joined, gates > part->width ? gates : part->width, 0);
+    tv_linear_work_plan(&part->work, plan, inputs, outputs > d ? outputs : d, 0);
     tv_operand_plan(&part->input, plan, part->joined, &part->work);
     tv_operand_plan(&part->state, plan, 2 * n, &part->work);
+    tv_status st = tv_focus_code_plan(&part->code, plan, &part->work);
     plan->tokens = tokens;
+    TV_TRY(st);
     part->kind = tv_arena_take(keep, part->rows, sizeof(int32_t));
     part->z = tv_arena_take(keep, part->rows * gates, sizeof(float));
     part->h = tv_arena_take(keep, (part->rows + part->windows) * 2 * n, sizeof(float));
@@ -131,6 +137,7 @@ static tv_unit segment_unit(const tv_unit *unit, int64_t rows)
 {
     tv_unit rows_unit = *unit;
     rows_unit.tokens = rows;
+    rows_unit.context = 1;
     return rows_unit;
 }
 static tv_operand operand_from(const tv_operand *operand, int64_t row)
@@ -174,7 +181,8 @@ static tv_status prepare(focus_part *part, tv_unit *unit, const pieces *cut, con
                                .stride = part->joined,
                                .h = part->h,
                                .c = part->c,
-                               .tail = cut->cells > 0 ? part->a + part->width : NULL};
+                               .tail = cut->cells > 0 ? part->a + part->width : NULL,
+                               .slow = part->code.slow};
     if (cut->carrying)
         load.carried = unit_rows(part, unit, unit->params->sides[part->carried].data);
     TV_TRY(backend->focus.kinds(&kinds, unit->stream));
@@ -199,6 +207,8 @@ static tv_status run_cells(focus_part *part, tv_unit *unit, const pieces *cut, i
                                .next_h = part->h + next * 2 * n,
                                .next_c = part->c + next * 2 * n,
                                .tail = j + 1 < cut->cells ? part->a + next * part->joined + part->width : NULL};
+    if (part->code.slow != NULL && j + 1 < cut->segments)
+        cell.slow = part->code.slow + next * n;
     TV_TRY(tv_operand_quantize(&rows, &input, part->a + row * part->joined));
     TV_TRY(tv_linear_forward(&rows, &part->cells, &input, z, 0));
     return unit->backend->focus.cell(&cell, unit->stream);
@@ -219,6 +229,8 @@ static tv_status add_states(focus_part *part, tv_unit *unit, const pieces *cut, 
                                      .x = x};
     TV_TRY(tv_operand_quantize(&rows, &part->state, part->h));
     TV_TRY(tv_linear_forward(&rows, &part->up, &part->state, part->y, 0));
+    if (part->code.rows > 0)
+        TV_TRY(tv_focus_code_forward(&part->code, &rows, part->y, part->base.name));
     return unit->backend->focus.scatter(&scatter, unit->stream);
 }
 
@@ -267,7 +279,8 @@ static tv_status add_states_back(focus_part *part, tv_unit *unit, const pieces *
     tv_linear_backward_args up = {.operand = &part->state, .work = &part->work, .g = part->y, .dx = part->dstate};
     TV_TRY(unit->backend->focus.gather(&gather, unit->stream));
     TV_TRY(tv_operand_transpose(&rows, &part->state));
-    return tv_linear_backward(&rows, &part->up, &up);
+    TV_TRY(tv_linear_backward(&rows, &part->up, &up));
+    return part->code.rows > 0 ? tv_focus_code_backward(&part->code, &rows, part->y, part->base.name) : TV_OK;
 }
 
 // Segment j: dz, and da, whose tail is the gradient of the states through the projections.
@@ -283,6 +296,7 @@ static tv_status run_cells_back(focus_part *part, tv_unit *unit, const pieces *c
                                .h = part->h + row * 2 * n,
                                .c = part->c + row * 2 * n,
                                .grad = part->dstate + next * 2 * n,
+                               .slow_grad = part->code.slow_grad ? part->code.slow_grad + next * n : NULL,
                                .tail_grad = chained ? part->da + next * part->joined + part->width : NULL,
                                .dh = part->dh,
                                .dc = part->dc,
@@ -375,6 +389,8 @@ static tv_status focus_before_step(tv_part *base, tv_unit *unit)
 {
     focus_part *part = (focus_part *)base;
     part->elements = 0;
+    if (part->code.rows > 0)
+        TV_TRY(tv_vq_before_step(&part->code.vq, unit));
     TV_TRY(unit->backend->zero(part->sums, TV_FOCUS_SUMS * sizeof(int64_t), unit->stream));
     return part->stream ? copy_carried(part, unit, 0) : TV_OK;
 }
@@ -385,6 +401,8 @@ static tv_status focus_after_step(tv_part *base, tv_unit *unit)
     TV_TRY(unit->backend->copy(part->step_sums, part->sums, TV_FOCUS_SUMS * sizeof(int64_t), TV_COPY_TO_HOST,
                                unit->stream));
     part->step_sums[TV_FOCUS_SUMS] = part->elements;
+    if (part->code.rows > 0)
+        TV_TRY(tv_vq_after_step(&part->code.vq, unit));
     if (unit->comm != NULL)
         TV_TRY(tv_comm_sum_i64(unit->comm, part->step_sums, COUNTS, TV_WIRE_METRICS));
     return part->stream ? copy_carried(part, unit, 1) : TV_OK;
@@ -397,9 +415,15 @@ static void focus_tell(const tv_part *base, tv_figures *figures)
     double all = (double)part->step_sums[TV_FOCUS_SUMS] * TV_FOCUS_SUM_SCALE;
     for (int k = 0; k < TV_FOCUS_SUMS; k++)
         tv_figures_add(figures, names[k], all > 0 ? (double)part->step_sums[k] / all : 0);
+    if (part->code.rows > 0)
+        tv_vq_tell(&part->code.vq, figures);
 }
 
-static void focus_free(tv_part *base) { free(base); }
+static void focus_free(tv_part *base)
+{
+    tv_vq_free(&((focus_part *)base)->code.vq);
+    free(base);
+}
 
 tv_status tv_focus_create(tv_part **out)
 {

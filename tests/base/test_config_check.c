@@ -52,6 +52,7 @@ static void test_rules_between_keys(void **state)
         {{"memgram.orders=[3, 2]"}, NULL}, // there is no table
         {{"focus.width=8", "focus.segment=64"}, NULL},
         {{"focus.segment=3"}, NULL}, // there are no cells
+        {{"focus.width=8", "focus.codebook_rows=1"}, "focus.codebook_rows is 1, but a choice needs 2 rows"},
         {{"focus.width=8", "focus.segment=48"},
          "model.context = 128 is no multiple of focus.segment = 48; take a context of 144 or another segment"},
         {{"focus.width=8", "focus.segment=300"},

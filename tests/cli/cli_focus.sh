@@ -33,6 +33,16 @@ for name in topic reset dampen forget_fast forget_slow; do
     awk -v x="$(figure r1 $name)" 'BEGIN {exit !(x > 0 && x < 1)}' || fail "$name is no share"
 done
 
+# The same with a table behind the slow cell, whose rows and votes travel.
+code=(--set focus.codebook_rows=61 --set codebook.bucket_rows=8 --set codebook.exact_rows=8)
+train 1 code1 "${code[@]}"
+of_code=$(final_field digest)
+differ "$of_code" "$want" "digest with a codebook"
+train 3 code3 "${code[@]}" --set train.stop_at=9
+train 2 code3 "${code[@]}"
+same "$(final_field digest)" "$of_code" "digest with a codebook after 3 and 2 ranks"
+awk -v x="$(figure code3 rows_touched)" 'BEGIN {exit !(x > 0)}' || fail "no row of the codebook is used"
+
 # A checkpoint of 4 ranks goes on with 2, that one with 3 and that one with 1, at the same bits; any number of ranks evaluates it.
 train 4 moved --set train.stop_at=6
 train 2 moved --set train.stop_at=11
@@ -61,6 +71,7 @@ refuse() {
 refuse focus.segment=5 'model.context = 16 is no multiple of focus.segment = 5; take a context of 20 or another segment'
 refuse focus.segment=16 'model.context = 16 is one segment of focus.segment = 16'
 refuse focus.bptt=0 "key 'focus.bptt': 0 is outside 1..65536"
+refuse focus.codebook_rows=1 'focus.codebook_rows is 1, but a choice needs 2 rows'
 refuse data.order=sorted "data.order"
 expect 1 trivote train --config $config --run "$work/moved" --set focus.width=8
 says 'focus.width: 8 here, 12 there'

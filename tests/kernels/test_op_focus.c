@@ -151,7 +151,8 @@ typedef struct cells {
     int64_t rows, width, stride;
     float *z, *h, *c;              // in
     float *next_h, *next_c, *tail; // of the forward
-    float *grad, *tail_grad, *dh, *dc, *dz;
+    float *slow;                   // too
+    float *grad, *slow_grad, *tail_grad, *dh, *dc, *dz;
 } cells;
 
 static cells random_cells(op_random *random, int64_t rows, int64_t width)
@@ -163,7 +164,9 @@ static cells random_cells(op_random *random, int64_t rows, int64_t width)
     k.next_h = op_host((size_t)(rows * 2 * width) * 4);
     k.next_c = op_host((size_t)(rows * 2 * width) * 4);
     k.tail = op_floats(random, rows * k.stride, 1);
+    k.slow = op_host((size_t)(rows * width) * 4);
     k.grad = op_floats(random, rows * 2 * width, 1);
+    k.slow_grad = op_floats(random, rows * width, 1);
     k.tail_grad = op_floats(random, rows * k.stride, 1);
     k.dh = op_floats(random, rows * 2 * width, 1);
     k.dc = op_floats(random, rows * 2 * width, 1);
@@ -175,7 +178,7 @@ static size_t state_bytes(const cells *k) { return (size_t)(k->rows * 2 * k->wid
 static size_t gate_bytes(const cells *k) { return (size_t)(k->rows * TV_FOCUS_GATES * k->width) * 4; }
 static size_t tail_bytes(const cells *k) { return (size_t)(k->rows * k->stride) * 4; }
 
-static void run_cell(const op_backend *on, const cells *k, float *next_h, float *next_c, float *tail)
+static void run_cell(const op_backend *on, const cells *k, float *next_h, float *next_c, float *tail, float *slow)
 {
     op_call call = op_begin(on);
     tv_focus_cell_args a = {.rows = k->rows, .width = k->width, .stride = k->stride};
@@ -185,6 +188,7 @@ static void run_cell(const op_backend *on, const cells *k, float *next_h, float 
     a.next_h = op_out(&call, next_h, state_bytes(k));
     a.next_c = op_out(&call, next_c, state_bytes(k));
     a.tail = op_out(&call, tail, tail_bytes(k));
+    a.slow = op_out(&call, slow, state_bytes(k) / 2);
     op_end(&call, on->backend->focus.cell(&a, NULL));
 }
 
@@ -196,6 +200,7 @@ static void run_back(const op_backend *on, const cells *k, int chained, float *d
     a.h = op_in(&call, k->h, state_bytes(k));
     a.c = op_in(&call, k->c, state_bytes(k));
     a.grad = op_in(&call, k->grad, state_bytes(k));
+    a.slow_grad = op_in(&call, k->slow_grad, state_bytes(k) / 2);
     a.tail_grad = op_in(&call, chained ? k->tail_grad : NULL, tail_bytes(k));
     a.dh = op_out(&call, dh, state_bytes(k));
     a.dc = op_out(&call, dc, state_bytes(k));
@@ -259,7 +264,9 @@ static void check_element(const cells *k, int64_t w, int64_t i, int chained, con
     assert_true(k->tail[w * k->stride + i] == k->next_h[fast]);
     assert_true(k->tail[w * k->stride + n + i] == k->next_h[slow]);
     weight[0] = k->grad[fast] + (chained ? old_dh[fast] + k->tail_grad[w * k->stride + i] : 0);
-    weight[1] = k->grad[slow] + (chained ? old_dh[slow] + k->tail_grad[w * k->stride + n + i] : 0);
+    assert_true(k->slow[w * n + i] == k->next_h[slow]);
+    weight[1] =
+        k->grad[slow] + k->slow_grad[w * n + i] + (chained ? old_dh[slow] + k->tail_grad[w * k->stride + n + i] : 0);
     weight[2] = chained ? old_dc[fast] : 0;
     weight[3] = chained ? old_dc[slow] : 0;
     for (int g = 0; g < TV_FOCUS_GATES; g++)
@@ -276,7 +283,7 @@ static void check_cells(const op_backend *on)
     for (int i = 0; i < 30; i += op_stride()) {
         cells k = random_cells(&random, op_int(&random, 0, 5), op_int(&random, 0, 37));
         float *old_dh = op_host_copy(k.dh, state_bytes(&k)), *old_dc = op_host_copy(k.dc, state_bytes(&k));
-        run_cell(on, &k, k.next_h, k.next_c, k.tail);
+        run_cell(on, &k, k.next_h, k.next_c, k.tail, k.slow);
         run_back(on, &k, i % 2, k.dh, k.dc, k.dz);
         for (int64_t w = 0; w < k.rows; w++)
             for (int64_t e = 0; e < k.width; e++)
@@ -292,14 +299,15 @@ static void test_cells(void **state)
 
 // ---- carried states --------------------------------------------------------------------------------------------------------------------
 
-static void run_load(const op_backend *on, const cells *k, const int16_t *carried, float *h, float *c, float *tail)
+static void run_load(const op_backend *on, const cells *k, const int16_t *carried, float *h, float *c)
 {
     op_call call = op_begin(on);
     tv_focus_load_args a = {.rows = k->rows, .width = k->width, .stride = k->stride};
     a.carried = op_in(&call, carried, state_bytes(k));
     a.h = op_out(&call, h, state_bytes(k));
     a.c = op_out(&call, c, state_bytes(k));
-    a.tail = op_out(&call, tail, tail_bytes(k));
+    a.tail = op_out(&call, k->tail, tail_bytes(k));
+    a.slow = op_out(&call, k->slow, state_bytes(k) / 2);
     op_end(&call, on->backend->focus.load(&a, NULL));
 }
 
@@ -325,7 +333,7 @@ static void check_carried(const op_backend *on)
         if (k.rows * k.width > 0)
             k.c[0] = 20, k.c[1] = -20, k.h[0] = 1, k.h[1] = -1;
         run_save(on, &k, k.h, k.c, carried);
-        run_load(on, &k, carried, h, c, k.tail);
+        run_load(on, &k, carried, h, c);
         run_save(on, &k, h, c, again);
         op_same("what is saved again", on, carried, again, state_bytes(&k));
         for (int64_t e = 0; e < k.rows * wide; e++) {
@@ -336,7 +344,9 @@ static void check_carried(const op_backend *on)
             assert_true(fabs(c[e] - bounded) <= 0.5 / 4096);
             assert_true(k.tail[e / wide * k.stride + e % wide] == h[e]);
         }
-        run_load(on, &k, NULL, h, c, k.tail);
+        for (int64_t e = 0; e < k.rows * k.width; e++)
+            assert_true(k.slow[e] == h[e / k.width * wide + k.width + e % k.width]);
+        run_load(on, &k, NULL, h, c);
         for (int64_t e = 0; e < k.rows * wide; e++)
             assert_true(h[e] == 0 && c[e] == 0 && k.tail[e / wide * k.stride + e % wide] == 0);
     }
@@ -406,12 +416,13 @@ static void compare_cells(const op_backend *on, op_random *random, int64_t rows,
     cells k = random_cells(random, rows, width);
     int64_t sums[2][TV_FOCUS_SUMS] = {{0}};
     float *next_h = op_host(state_bytes(&k)), *next_c = op_host(state_bytes(&k)), *dz = op_host(gate_bytes(&k));
-    float *tail = op_host_copy(k.tail, tail_bytes(&k));
-    run_cell(op_ref(), &k, k.next_h, k.next_c, k.tail);
-    run_cell(on, &k, next_h, next_c, tail);
+    float *tail = op_host_copy(k.tail, tail_bytes(&k)), *slow = op_host(state_bytes(&k) / 2);
+    run_cell(op_ref(), &k, k.next_h, k.next_c, k.tail, k.slow);
+    run_cell(on, &k, next_h, next_c, tail, slow);
     op_same("h", on, k.next_h, next_h, state_bytes(&k));
     op_same("c", on, k.next_c, next_c, state_bytes(&k));
     op_same("tail", on, k.tail, tail, tail_bytes(&k));
+    op_same("slow", on, k.slow, slow, state_bytes(&k) / 2);
     for (int chained = 0; chained < 2; chained++) {
         float *dh = op_host_copy(k.dh, state_bytes(&k)), *dc = op_host_copy(k.dc, state_bytes(&k));
         float *want_dh = op_host_copy(k.dh, state_bytes(&k)), *want_dc = op_host_copy(k.dc, state_bytes(&k));
@@ -434,8 +445,8 @@ static void compare_carried(const op_backend *on, op_random *random)
     run_save(op_ref(), &k, k.h, k.c, want);
     run_save(on, &k, k.h, k.c, got);
     op_same("carried", on, want, got, state_bytes(&k));
-    run_load(op_ref(), &k, want, k.next_h, k.next_c, k.tail);
-    run_load(on, &k, want, h, c, k.tail);
+    run_load(op_ref(), &k, want, k.next_h, k.next_c);
+    run_load(on, &k, want, h, c);
     op_same("loaded h", on, k.next_h, h, state_bytes(&k));
     op_same("loaded c", on, k.next_c, c, state_bytes(&k));
 }

@@ -57,11 +57,32 @@ static void focus_input(const oracle *o, const double *x, int64_t first, const d
     memcpy(input + width, h, (size_t)(2 * o->config->focus.width) * sizeof *h);
 }
 
+// y [D] += lin(code_up, row of the slow state): straight through, as in oracle_codebook. place: of the segment among all.
+static void add_code(const oracle *one, const double *slow, int64_t place, int fresh, double *y)
+{
+    int64_t d = one->config->codebook.width;
+    double *z = oracle_linear(one, "query", slow), *first = one->queries + 1 + place * d;
+    if (fresh) {
+        memcpy(first, z, (size_t)d * sizeof *z);
+    }
+    const double *row = oracle_nearest_row(one, first);
+    for (int64_t c = 0; c < d; c++) {
+        z[c] += row[c] - first[c];
+    }
+    double *out = oracle_linear(one, "code_up", z);
+    for (int64_t c = 0; c < one->config->model.width; c++) {
+        y[c] += out[c];
+    }
+    free(out);
+    free(z);
+}
+
 void oracle_focus(const oracle *o, const double *x, double *y)
 {
     int64_t width = o->config->model.width, n = o->config->focus.width, context = o->config->model.context;
     int64_t segment = o->config->focus.segment;
     double *input = new_doubles(width + 2 * n), *h = new_doubles(2 * n), *c = new_doubles(2 * n);
+    int fresh = o->queries[0] == 0;
     oracle one = *o;
     one.tokens = 1;
     for (int64_t first = 0; first < o->tokens; first += segment) {
@@ -70,6 +91,9 @@ void oracle_focus(const oracle *o, const double *x, double *y)
             memset(c, 0, (size_t)(2 * n) * sizeof *c);
         }
         double *added = oracle_linear(&one, "up", h);
+        if (o->config->focus.codebook_rows > 0) {
+            add_code(&one, h + n, first / segment, fresh, added);
+        }
         for (int64_t i = 0; i < segment * width; i++) {
             y[first * width + i] = x[first * width + i] + added[i % width];
         }
@@ -79,6 +103,7 @@ void oracle_focus(const oracle *o, const double *x, double *y)
         free(z);
         free(added);
     }
+    o->queries[0] = 1;
     free(c);
     free(h);
     free(input);

@@ -23,6 +23,8 @@ oracle oracle_new(const tv_config *config, const tv_params *params, int64_t toke
 void oracle_free(oracle *o);
 
 // For parts whose oracle has a file of its own: weights of the tensor whose name ends in ".leaf"; y [M, N] = x W^T, malloc'd.
+// The row of "table" nearest to z [d].
+const double *oracle_nearest_row(const oracle *o, const double *z);
 const double *oracle_weights(const oracle *o, const char *leaf);
 double *oracle_linear(const oracle *o, const char *leaf, const double *x);
 

@@ -138,12 +138,25 @@ static tv_config focus_config(void)
     return config;
 }
 
+// The same with a table that names the slow cell's state.
+static tv_config focus_code_config(void)
+{
+    tv_config config = focus_config();
+    config.focus.codebook_rows = 30;
+    config.codebook =
+        (tv_config_codebook){.width = 30, .bucket_rows = 10, .exact_rows = 20, .probes = 2, .usage_halving = 1000};
+    return config;
+}
+
 static void test_focus_backends(void **state)
 {
     (void)state;
     tv_config config = focus_config();
-    for (config.focus.bptt = 1; config.focus.bptt < 5; config.focus.bptt++)
+    for (config.focus.bptt = 1; config.focus.bptt < 5; config.focus.bptt++) {
         backends_agree(&config, WINDOWS, config.focus.bptt % 2 ? 1 : 7);
+    }
+    config = focus_code_config();
+    backends_agree(&config, WINDOWS, 1);
 }
 
 static void test_backends_memgram(void **state)
@@ -223,6 +236,8 @@ static void test_focus_causal(void **state)
     check_causal(&config);
     config.focus.segment = 3;
     check_causal(&config);
+    config = focus_code_config();
+    check_causal(&config);
 }
 
 // One window alone gives the logits that it has in the batch, in training as in evaluation.
@@ -299,6 +314,8 @@ static void test_focus_windows(void **state)
     check_batch(&config);
     check_no_tokens(&config, "ref");
     check_no_tokens(&config, other_name());
+    config = focus_code_config();
+    check_batch(&config);
 }
 
 // A unit's votes do not depend on what ran before it in the same buffers.

@@ -262,6 +262,7 @@ static tv_status compare_focus(const contest *c)
                                           "focus.width=33",    "update.rule=budget", "model.scale_mantissa_bits=2"};
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    TV_TRY(compare(c, "focus.codebook_rows=61", "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
     return compare(c, "moe.experts=12", "vote.bucket_bytes=3000", "vote.bucket_bytes=0");
 }
 
