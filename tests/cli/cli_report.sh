@@ -22,9 +22,9 @@ cmp -s first.html other.html || fail "two reports of one run differ"
 trivote report "$run" --out - >printed.html
 cmp -s first.html printed.html || fail "--out - prints another page"
 
-# Experts and codebooks have curves of their own.
+# Experts, codebooks and cells have curves of their own.
 cd "$root"
-for kind in moe vq; do
+for kind in moe vq focus; do
     expect 0 trivote train --config tests/data/invariance-$kind.yaml --run "$work/$kind" --set train.stop_at=9
 done
 cd "$work"
@@ -34,6 +34,9 @@ expect 0 trivote report vq
 for id in rows entropy; do
     grep -q "id=\"$id\"" vq/report.html || fail "no chart $id"
 done
+
+expect 0 trivote report focus
+grep -q 'id="gates"' focus/report.html || fail "no chart of the gates"
 
 # 30,000 steps, lines that only have a loss among them.
 mkdir long
