@@ -101,7 +101,7 @@ const tv_config_field tv_config_fields[] = {
     {INT(memgram, decay_every, "1000", 1, 1e9, "steps after which the strength of every row is halved"), BITS},
 
     {INT(focus, width, "0", 0, 16384, "width of each cell; 0: none, and nothing below counts"), BITS},
-    {INT(focus, segment, "16", 1, 65536, "bytes P of a segment; model.context is a multiple of it"), BITS},
+    {INT(focus, segment, "32", 1, 65536, "bytes P of a segment; model.context is a multiple of it"), BITS},
     {INT(focus, codebook_rows, "0", 0, 1e9,
          "rows of a table that names the slow cell's state; 0: none; the rest is codebook's"),
      BITS},

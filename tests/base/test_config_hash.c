@@ -30,7 +30,7 @@ static const char default_bits[] = MODEL_BITS OTHER_BITS;
     "codebook.rows=2\ncodebook.width=64\ncodebook.bucket_rows=1024\ncodebook.exact_rows=65536\ncodebook.probes=8\n"    \
     "codebook.beta=0\ncodebook.usage_halving=200\ncodebook.restart_every=4\ncomposite.rows=0\n"                        \
     "memgram.rows=2\nmemgram.orders=[2, 3, 4, 5]\nmemgram.decay_every=1000\n"                                          \
-    "focus.width=8\nfocus.segment=16\nfocus.codebook_rows=0\nfocus.bptt=64\n"                                          \
+    "focus.width=8\nfocus.segment=32\nfocus.codebook_rows=0\nfocus.bptt=64\n"                                          \
     "loss.commitment_weight=0.002\nloss.commitment_groups=all\n"
 static const char bits_of_4_experts[] = MODEL_BITS EXPERT_BITS OTHER_BITS;
 static const char bits_of_all[] = MODEL_BITS EXPERT_BITS TABLE_BITS OTHER_BITS;
@@ -105,7 +105,7 @@ static void test_hash_by_key(void **state)
         "memgram.orders=[2, 3, 4, 6]",
         "memgram.decay_every=7",
         "focus.width=7",
-        "focus.segment=32",
+        "focus.segment=16",
         "focus.codebook_rows=7",
         "focus.bptt=7",
         "loss.commitment_weight=0.5",
