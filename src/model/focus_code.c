@@ -10,6 +10,7 @@ tv_status tv_focus_code_declare(tv_focus_code *code, const tv_part *part, tv_par
     code->part_only = config->loss.commitment_groups == TV_LOSS_PART;
     if (code->rows == 0)
         return TV_OK;
+    TV_TRY(tv_norm_declare(&code->norm, part, params, "norm", &query));
     TV_TRY(tv_part_declare(part, params, "query", &query, &code->query.param));
     TV_TRY(tv_vq_declare(&code->vq, part, params, config, code->rows));
     return tv_part_declare(part, params, "code_up", &up, &code->up.param);
@@ -22,6 +23,7 @@ tv_status tv_focus_code_plan(tv_focus_code *code, tv_plan *plan, const tv_linear
     if (code->rows == 0)
         return TV_OK;
     TV_TRY(tv_vq_plan(&code->vq, plan));
+    tv_norm_plan(&code->norm, plan, 1);
     tv_operand_plan(&code->state, plan, code->cell, work);
     code->row = (tv_operand){
         .cols = code->vq.cols, .q = code->vq.w8, .scale = code->vq.row_scale, .qt = work->xt, .sumsq = work->x_sumsq};
@@ -31,6 +33,7 @@ tv_status tv_focus_code_plan(tv_focus_code *code, tv_plan *plan, const tv_linear
     if (!plan->training)
         return TV_OK;
     code->slow_grad = tv_arena_take(&plan->scratch, plan->tokens * code->cell, sizeof(float));
+    code->normed = tv_arena_take(&plan->scratch, plan->tokens * code->cell, sizeof(float));
     code->row_grad = tv_arena_take(&plan->scratch, values, sizeof(float));
     code->z_grad = tv_arena_take(&plan->scratch, values, sizeof(float));
     return TV_OK;
@@ -38,7 +41,7 @@ tv_status tv_focus_code_plan(tv_focus_code *code, tv_plan *plan, const tv_linear
 
 tv_status tv_focus_code_forward(tv_focus_code *code, tv_unit *unit, float *y, const char *layer)
 {
-    TV_TRY(tv_operand_quantize(unit, &code->state, code->slow));
+    TV_TRY(tv_norm_quantize(unit, &code->norm, code->slow, &code->state));
     TV_TRY(tv_linear_forward(unit, &code->query, &code->state, code->z, 0));
     TV_TRY(tv_vq_forward(&code->vq, unit, code->z, layer));
     return tv_linear_forward(unit, &code->up, &code->row, y, 1);
@@ -47,8 +50,7 @@ tv_status tv_focus_code_forward(tv_focus_code *code, tv_unit *unit, float *y, co
 // The whole gradient of z, or, past the query, without the commitment's part.
 static tv_status query_backward(tv_focus_code *code, tv_unit *unit)
 {
-    tv_linear_backward_args all = {
-        .operand = &code->state, .work = code->work, .g = code->z_grad, .dx = code->slow_grad};
+    tv_linear_backward_args all = {.operand = &code->state, .work = code->work, .g = code->z_grad, .dx = code->normed};
     if (!code->part_only)
         return tv_linear_backward(unit, &code->query, &all);
     tv_linear_backward_args straight = all;
@@ -66,5 +68,7 @@ tv_status tv_focus_code_backward(tv_focus_code *code, tv_unit *unit, const float
     TV_TRY(tv_linear_backward(unit, &code->up, &up));
     TV_TRY(tv_vq_backward(&code->vq, unit, code->row_grad, code->z_grad, layer));
     TV_TRY(tv_operand_transpose(unit, &code->state));
-    return query_backward(code, unit);
+    TV_TRY(query_backward(code, unit));
+    tv_norm_gradient norm = {.rows = unit->tokens, .dy = code->normed, .dx = code->slow_grad};
+    return tv_norm_backward(unit, &code->norm, &norm);
 }

@@ -61,7 +61,15 @@ static void focus_input(const oracle *o, const double *x, int64_t first, const d
 static void add_code(const oracle *one, const double *slow, int64_t place, int fresh, double *y)
 {
     int64_t d = one->config->codebook.width;
-    double *z = oracle_linear(one, "query", slow), *first = one->queries + 1 + place * d;
+    int64_t n = one->config->focus.width;
+    double *normed = new_doubles(n), square = 0;
+    for (int64_t i = 0; i < n; i++) {
+        square += slow[i] * slow[i];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        normed[i] = slow[i] / sqrt(square / (double)n + 1e-5) * oracle_weights(one, "norm")[i];
+    }
+    double *z = oracle_linear(one, "query", normed), *first = one->queries + 1 + place * d;
     if (fresh) {
         memcpy(first, z, (size_t)d * sizeof *z);
     }
@@ -75,6 +83,7 @@ static void add_code(const oracle *one, const double *slow, int64_t place, int f
     }
     free(out);
     free(z);
+    free(normed);
 }
 
 void oracle_focus(const oracle *o, const double *x, double *y)

@@ -420,7 +420,7 @@ static void focus_with(int64_t rows)
     assert_int_equal(*c.f.fault, 0);
     check_dx(&c);
     for (int64_t i = 0; i < c.f.params.count; i++)
-        if (c.f.params.items[i].spec.placement != TV_PLACE_TABLE)
+        if (c.f.params.items[i].votes != NULL)
             check_votes(&c, &c.f.params.items[i], c.o.weights[i]);
     check_close(&c);
 }
