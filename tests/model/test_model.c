@@ -124,6 +124,7 @@ static tv_config memgram_config(int codes)
     tv_config config = fixture_odd_config();
     config.memgram = (tv_config_memgram){.rows = 301, .orders = {2, 3, 5}, .order_count = 3, .decay_every = 1000};
     if (codes) {
+        config.train.units = 2;
         config.codebook = (tv_config_codebook){
             .rows = 90, .width = 30, .bucket_rows = 10, .exact_rows = 20, .probes = 2, .usage_halving = 1000};
     }
@@ -143,6 +144,7 @@ static tv_config focus_code_config(void)
 {
     tv_config config = focus_config();
     config.focus.codebook_rows = 30;
+    config.train.units = 2;
     config.codebook =
         (tv_config_codebook){.width = 30, .bucket_rows = 10, .exact_rows = 20, .probes = 2, .usage_halving = 1000};
     return config;
