@@ -100,6 +100,16 @@ static tv_status take_experts(const json_t *part, double *values)
     return TV_OK;
 }
 
+static tv_status take_gates(const json_t *part, double *values)
+{
+    static const char *const names[] = {"topic", "reset", "dampen", "forget_fast", "forget_slow"};
+    for (int i = 0; i < 5; i++) {
+        TV_TRY(take_number(part, names[i], &values[TV_RUN_TOPIC + i]));
+        values[TV_RUN_TOPIC + i] *= 100;
+    }
+    return TV_OK;
+}
+
 static int is_plain(const char *name, size_t room)
 {
     size_t length = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.");
@@ -165,6 +175,8 @@ static tv_status take_parts(reader *r, const json_t *parts, tv_run_step *step)
             TV_TRY(take_number(part, "edges", &values[TV_RUN_EDGES]));
             TV_TRY(take_number(part, "mean_score", &values[TV_RUN_EDGE_SCORE]));
         }
+        if (json_object_get(part, "forget_fast"))
+            TV_TRY(take_gates(part, values));
         int table = json_object_get(part, "rows_used") ? find_table(r->out, name) : -1;
         if (table < 0)
             continue;

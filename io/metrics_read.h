@@ -26,8 +26,13 @@ typedef enum tv_run_column {
     TV_RUN_TOKENS_MIN, // tokens of the expert with the fewest, of all parts
     TV_RUN_TOKENS_MEDIAN,
     TV_RUN_TOKENS_MAX,
-    TV_RUN_EDGES,                                          // of the graph of motifs
-    TV_RUN_EDGE_SCORE,                                     // their mean score
+    TV_RUN_EDGES,      // of the graph of motifs
+    TV_RUN_EDGE_SCORE, // their mean score
+    TV_RUN_TOPIC,      // percent, mean gates of the cells over segments; from here
+    TV_RUN_RESET,
+    TV_RUN_DAMPEN,
+    TV_RUN_FORGET_FAST,
+    TV_RUN_FORGET_SLOW,
     TV_RUN_ROWS_USED,                                      // percent of the rows, of each codebook
     TV_RUN_ENTROPY = TV_RUN_ROWS_USED + TV_RUN_TABLES_MAX, // bits, of each codebook
     TV_RUN_COLUMNS = TV_RUN_ENTROPY + TV_RUN_TABLES_MAX

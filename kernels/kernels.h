@@ -372,6 +372,7 @@ typedef struct tv_ballot_e_args {
     int64_t *stats; // [1]: exponents moved +=
 } tv_ballot_e_args;
 
+#include "kernels/ops_focus.h"
 #include "kernels/ops_graph.h"
 #include "kernels/ops_memgram.h"
 #include "kernels/ops_moe.h"
@@ -462,6 +463,7 @@ typedef struct tv_backend {
     tv_vq_ops vq;           // codebooks: ops_vq.h
     tv_memgram_ops memgram; // n-grams: ops_memgram.h
     tv_graph_ops graph;     // the graph of motifs: ops_graph.h
+    tv_focus_ops focus;     // the conversation's cells: ops_focus.h
 } tv_backend;
 
 // Spans of time for a profiler, nested; each push has its pop, also after a failure. Nothing where no profiler can listen.

@@ -90,6 +90,15 @@ static tv_status fill_experts(tv_chart *chart, const tv_run_metrics *run)
     return add(chart, run, TV_RUN_TOKENS_MIN, TV_CURVE_LINE, "fewest", 2);
 }
 
+static tv_status fill_gates(tv_chart *chart, const tv_run_metrics *run)
+{
+    static const char *const names[] = {"topic", "reset", "dampen", "fast cell's forget", "slow cell's forget"};
+    *chart = (tv_chart){.id = "gates", .title = "Gates of the cells over segments", .unit = "% open", .from_zero = 1};
+    for (int i = 0; i < 5; i++)
+        TV_TRY(add(chart, run, TV_RUN_TOPIC + i, TV_CURVE_LINE, names[i], i));
+    return TV_OK;
+}
+
 static tv_status add_tables(tv_chart *chart, const tv_run_metrics *run, int column)
 {
     for (int i = 0; i < run->table_count; i++)
@@ -152,7 +161,9 @@ static tv_status fill_heat(tv_chart *chart, const tv_run_metrics *run)
 tv_status tv_report_write_charts(FILE *out, const tv_report *report)
 {
     static const fill_chart charts[] = {fill_loss, fill_flips,   fill_zeros, fill_rate,   fill_phases, fill_experts,
-                                        fill_rows, fill_entropy, fill_edges, fill_scores, fill_lag,    fill_heat};
+
+                                        fill_rows, fill_entropy, fill_edges, fill_scores, fill_gates,  fill_lag,
+                                        fill_heat};
     for (size_t i = 0; i < sizeof charts / sizeof *charts; i++) {
         tv_chart chart = {0};
         tv_status st = charts[i](&chart, &report->run);

@@ -110,6 +110,14 @@ const tv_backend *tv_backend_cuda(void)
                   .gather = graph_gather_cuda,
                   .gather_backward = graph_gather_backward_cuda,
                   .hop = graph_hop_cuda},
+        .focus = {.kinds = focus_kinds_cuda,
+                  .gather = focus_gather_cuda,
+                  .scatter = focus_scatter_cuda,
+                  .load = focus_load_cuda,
+                  .save = focus_save_cuda,
+                  .cell = focus_cell_cuda,
+                  .back = focus_back_cuda,
+                  .gates = focus_gates_cuda},
     };
     return &table;
 }

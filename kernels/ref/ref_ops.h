@@ -122,6 +122,22 @@ tv_status graph_hop_ref(const tv_graph_hop_args *a, void *stream);
         .back = back_, .raise = memgram_raise_ref, .decay = memgram_decay_ref                                          \
     }
 
+// The conversation's cells; kinds, load, save and gates are ref's in every host backend.
+tv_status focus_kinds_ref(const tv_focus_kinds_args *a, void *stream);
+tv_status focus_gather_ref(const tv_focus_gather_args *a, void *stream);
+tv_status focus_scatter_ref(const tv_focus_scatter_args *a, void *stream);
+tv_status focus_load_ref(const tv_focus_load_args *a, void *stream);
+tv_status focus_save_ref(const tv_focus_save_args *a, void *stream);
+tv_status focus_cell_ref(const tv_focus_cell_args *a, void *stream);
+tv_status focus_back_ref(const tv_focus_back_args *a, void *stream);
+tv_status focus_gates_ref(const tv_focus_gates_args *a, void *stream);
+#define TV_FOCUS_OPS_WITH(suffix)                                                                                      \
+    {                                                                                                                  \
+        .kinds = focus_kinds_ref, .gather = focus_gather##suffix, .scatter = focus_scatter##suffix,                    \
+        .load = focus_load_ref, .save = focus_save_ref, .cell = focus_cell##suffix, .back = focus_back##suffix,        \
+        .gates = focus_gates_ref                                                                                       \
+    }
+
 // The codebook ops of ref, with a backend's own versions of two of them.
 #define TV_VQ_OPS_WITH(init_, search_)                                                                                 \
     {                                                                                                                  \

@@ -81,7 +81,12 @@ static int acts_on_bits(const tv_config *config, const tv_config_field *field)
         return field->bits && config->graph.hops > 0;
     if (strcmp(section, "memgram") == 0)
         return field->bits && config->memgram.rows > 0;
-    return field->bits && (config->codebook.rows > 0 || !of_codebook);
+    if (strcmp(section, "focus") == 0)
+        return field->bits && config->focus.width > 0;
+    if (strcmp(field->name, "data.order") == 0)
+        return config->data.order != TV_ORDER_RANDOM;
+    int tables = config->codebook.rows > 0 || (config->focus.width > 0 && config->focus.codebook_rows > 0);
+    return field->bits && (tables || !of_codebook);
 }
 
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash)

@@ -72,6 +72,14 @@ typedef struct tv_config_memgram {
     int64_t decay_every; // steps
 } tv_config_memgram;
 
+// The conversation's cells.
+typedef struct tv_config_focus {
+    int64_t width;         // n of each cell; 0: none
+    int64_t segment;       // P, tokens
+    int64_t bptt;          // segments
+    int64_t codebook_rows; // 0: none; the rest is codebook's
+} tv_config_focus;
+
 #define TV_LOSS_GROUPS_MAX 15
 #define TV_LOSS_GROUP_BYTES 63 // of a name
 
@@ -90,11 +98,14 @@ typedef struct tv_config_parallel {
     int64_t table_ranks;  // 0: all ranks, or as many as a table has buckets
 } tv_config_parallel;
 
+typedef enum tv_order { TV_ORDER_RANDOM, TV_ORDER_STREAM } tv_order;
+
 typedef struct tv_config_data {
     char **train; // paths, relative to the working directory
     int64_t train_count;
     char *valid; // "" = the last valid_bytes of train
     int64_t valid_bytes;
+    int64_t order; // tv_order
 } tv_config_data;
 
 typedef struct tv_config_train {
@@ -156,6 +167,7 @@ typedef struct tv_config {
     tv_config_composite composite;
     tv_config_memgram memgram;
     tv_config_graph graph;
+    tv_config_focus focus;
     tv_config_loss loss;
     tv_config_parallel parallel;
     tv_config_data data;
@@ -179,7 +191,7 @@ tv_status tv_config_read_text(tv_config *config, const char *name, const char *t
 // One "section.key=value" (value in YAML's own syntax; lists as [a, b]). Errors name the option and the nearest key.
 tv_status tv_config_set(tv_config *config, const char *assignment);
 // Rules between keys: width divisible by heads, head width even, unit tokens <= 131072, U q <= 32767, quorum <= U q,
-// reduced lengths, top_k <= experts, expert_ranks divides experts, tables of at least 2 rows, ascending memgram.orders, a graph as wide as its codebook, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
+// reduced lengths, top_k <= experts, expert_ranks divides experts, tables of at least 2 rows, ascending memgram.orders, a graph as wide as its codebook, a context of whole segments and at least two, with focus, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
 // Messages show the arithmetic.
 tv_status tv_config_check(const tv_config *config);
 // Inner width of an expert: moe.width, or model.ffn when that is 0.
@@ -195,7 +207,7 @@ tv_status tv_config_writers(const tv_config *config, int64_t *writers);
 // Resolved YAML, malloc'd, in schema order; reading it back gives the same config, to the last bit of a float.
 tv_status tv_config_text(const tv_config *config, char **text);
 // XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, moe (only with
-// experts, and without dense_dispatch_max_tokens), codebook, composite and loss.commitment_* (only with a codebook), loss.cross_entropy_* (only where they are not the default), memgram (only with rows), graph (only with hops), data.valid_bytes (0 when data.valid names a file, since nothing is held
+// experts, and without dense_dispatch_max_tokens), codebook, composite and loss.commitment_* (only with a codebook, the conversation's too), loss.cross_entropy_* (only where they are not the default), memgram (only with rows), graph (only with hops), focus (only with a width), data.order (only stream), data.valid_bytes (0 when data.valid names a file, since nothing is held
 // out then), train (without stop_at, eval_*), vote (without exchange and bucket_bytes), update.
 // Paths, run, checkpoint, guard, comm, parallel may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);

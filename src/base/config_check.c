@@ -129,6 +129,27 @@ static tv_status check_graph(const tv_config *c)
     return TV_OK;
 }
 
+static tv_status check_focus(const tv_config *c)
+{
+    int64_t context = c->model.context, segment = c->focus.segment;
+    if (c->focus.width == 0)
+        return TV_OK;
+    TV_TRY(check_table(c->focus.codebook_rows, "focus.codebook_rows"));
+    if (context % segment != 0) {
+        int64_t whole = context < segment ? segment : context / segment * segment;
+        return TV_FAIL(TV_CONFIG,
+                       "model.context = %" PRId64 " is no multiple of focus.segment = %" PRId64
+                       "; take a context of %" PRId64 " or another segment",
+                       context, segment, whole + segment);
+    }
+    if (context < 2 * segment)
+        return TV_FAIL(TV_CONFIG,
+                       "model.context = %" PRId64 " is one segment of focus.segment = %" PRId64
+                       ", whose state nothing in the window would see; take a segment of at most %" PRId64,
+                       context, segment, context / 2);
+    return TV_OK;
+}
+
 tv_status tv_config_expert_ranks(const tv_config *config, int ranks, int *expert_ranks)
 {
     int64_t a = config->moe.experts, b = ranks, given = config->parallel.expert_ranks;
@@ -237,6 +258,7 @@ tv_status tv_config_check(const tv_config *config)
     TV_TRY(check_group_count(config->loss.cross_entropy_group_count, "loss.cross_entropy_groups"));
     TV_TRY(check_group_count(config->loss.commitment_group_count, "loss.commitment_groups"));
     TV_TRY(check_graph(config));
+    TV_TRY(check_focus(config));
     TV_TRY(check_batch(config));
     TV_TRY(check_update(&config->update));
     int64_t writers;

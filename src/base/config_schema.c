@@ -33,6 +33,7 @@ static const char *const exchanges[] = {"allreduce", "sharded", NULL};
 static const char *const rules[] = {"restart", "budget", "classic", NULL};
 static const char *const schedules[] = {"linear", "cosine", "constant", NULL};
 static const char *const backends[] = {"auto", "ref", "cpu", "cuda", NULL};
+static const char *const orders[] = {"random", "stream", NULL};
 static const char *const when_busy[] = {"wait", "skip", NULL};
 static const char *const on_disk_full[] = {"skip", "pause", "stop", NULL};
 static const char *const levels[] = {"1", "3", "7", "15", NULL};
@@ -44,6 +45,7 @@ const tv_config_section tv_config_sections[] = {
     {"composite", "Second table behind the blocks, for motifs in their context."},
     {"memgram", "Ternary tables that the last bytes, and the last motifs, are looked up in."},
     {"graph", "Edges between motifs that follow each other, and messages along them."},
+    {"focus", "Two ternary LSTM cells over segments of a window."},
     {"loss",
      "Losses, each with the groups that it may move: kinds of parts, names of parts or tensors, all, or part: the "
      "part in which it begins."},
@@ -118,6 +120,13 @@ const tv_config_field tv_config_fields[] = {
     {GROUPS(loss, cross_entropy_groups, cross_entropy_group_count,
             "what it moves; a further set of losses is a further backward"),
      BITS},
+    {INT(focus, width, "0", 0, 16384, "width of each cell; 0: none, and nothing below counts"), BITS},
+    {INT(focus, segment, "32", 1, 65536, "bytes P of a segment; model.context is a multiple of it"), BITS},
+    {INT(focus, codebook_rows, "0", 0, 1e9,
+         "rows of a table that names the slow cell's state; 0: none; the rest is codebook's"),
+     BITS},
+    {INT(focus, bptt, "64", 1, 65536, "segments after which the gradient of the states is cut"), BITS},
+
     {FLOAT(loss, commitment_weight, "0.002", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
     {GROUPS(loss, commitment_groups, commitment_group_count, "what it moves"), BITS},
 
@@ -129,6 +138,9 @@ const tv_config_field tv_config_fields[] = {
     {LIST(data, train, train_count, "bible.txt", "files to learn, relative to the working directory")},
     {TEXT(data, valid, "", 0, "file to validate on; \"\": the last valid_bytes of train")},
     {INT(data, valid_bytes, "200000", 0, 1e12, "bytes held out at the end of train; unused when valid names a file"),
+     BITS},
+    {ENUM(data, order, "random", orders,
+          "windows of a unit: drawn at random, or each goes on where it ended in the step before"),
      BITS},
 
     {INT(train, steps, "400", 1, 1e9, "steps of the run; the schedule spans them"), BITS},

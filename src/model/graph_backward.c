@@ -98,6 +98,8 @@ static tv_status vote_scale(tv_graph_part *part, tv_unit *rows, gradients *g, in
 {
     const tv_backend *backend = rows->backend;
     const tv_param *param = &rows->params->items[part->hop_scale];
+    if (!tv_unit_moves(rows, param))
+        return TV_OK;
     tv_quantize_channels_args channels = {.tokens = rows->tokens,
                                           .channels = part->rank,
                                           .x = g->l,
@@ -238,7 +240,10 @@ tv_status tv_graph_backward(tv_part *base, tv_unit *unit, float *dx)
 {
     tv_graph_part *part = (tv_graph_part *)base;
     gradients g;
-    TV_TRY(note_transitions(part, unit));
+    // Of several passes over the unit the edges take the one of `up`.
+    int moves = tv_unit_moves(unit, &unit->params->items[part->up.param]);
+    if (moves)
+        TV_TRY(note_transitions(part, unit));
     if (part->motifs == 0)
         return TV_OK;
     TV_TRY(bind_gradients(part, &g));
@@ -246,7 +251,7 @@ tv_status tv_graph_backward(tv_part *base, tv_unit *unit, float *dx)
     TV_TRY(up_backward(part, unit, &g, dx));
     for (int h = part->hops - 1; h >= 0; h--)
         TV_TRY(hop_backward(part, unit, &g, h));
-    return note_votes(part, unit, &g);
+    return moves ? note_votes(part, unit, &g) : TV_OK;
 }
 
 // ---- after the step ------------------------------------------------------------------------------------------------------------

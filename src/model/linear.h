@@ -55,6 +55,7 @@ typedef struct tv_linear_backward_args {
     const float *g; // [M, N] gradient of the layer's output; NULL: `work` already holds both forms of it (one digit)
     float *dx;      // [M, K] gradient of its input, or NULL; not g
     int accumulate; // dx += instead of dx =
+    int silent;     // no votes
 } tv_linear_backward_args;
 // dx from g, and the unit's votes into the tensor's votes (none for a frozen tensor, or one of another pass).
 tv_status tv_linear_backward(tv_unit *unit, const tv_linear *linear, const tv_linear_backward_args *args);

@@ -8,6 +8,7 @@
 #include "model/codebook.h"
 #include "model/embed.h"
 #include "model/ffn.h"
+#include "model/focus.h"
 #include "model/graph.h"
 #include "model/head.h"
 #include "model/memgram.h"
@@ -18,7 +19,7 @@
 static tv_status build_parts(tv_model *model)
 {
     const tv_config_model *config = &model->config.model;
-    int64_t capacity = 7 + 2 * config->blocks;
+    int64_t capacity = 8 + 2 * config->blocks;
     model->parts = calloc((size_t)capacity, sizeof *model->parts);
     if (model->parts == NULL) {
         return TV_FAIL(TV_MEMORY, "no memory for a list of %" PRId64 " parts", capacity);
@@ -41,6 +42,10 @@ static tv_status build_parts(tv_model *model)
     }
     if (model->config.graph.hops > 0) {
         TV_TRY(tv_graph_create(codebook, &model->parts[model->part_count]));
+        model->part_count++;
+    }
+    if (model->config.focus.width > 0) {
+        TV_TRY(tv_focus_create(&model->parts[model->part_count]));
         model->part_count++;
     }
     for (int64_t block = 0; block < config->blocks; block++) {

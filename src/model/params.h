@@ -19,7 +19,8 @@
 typedef enum tv_placement {
     TV_PLACE_REPLICATED, // every rank
     TV_PLACE_EXPERT,     // a stack of matrices, consecutive blocks of them over the P = expert_ranks places
-    TV_PLACE_TABLE       // a table of 2^bits buckets, consecutive blocks of them over the first table_ranks ranks
+    TV_PLACE_TABLE,      // a table of 2^bits buckets, consecutive blocks of them over the first table_ranks ranks
+    TV_PLACE_UNITS       // side state only: a row a window of the step, with the rank that runs its unit
 } tv_placement;
 
 // How a part declares a ternary tensor W[rows, cols].
@@ -94,7 +95,8 @@ typedef struct tv_side_spec {
     tv_dtype dtype;
     int64_t rows, cols;
     tv_placement
-        placement; // TV_PLACE_REPLICATED: every rank makes the same changes to all rows; TV_PLACE_TABLE: with the rows
+        placement; // TV_PLACE_REPLICATED: every rank makes the same changes to all rows; TV_PLACE_TABLE: with the rows;
+                   // TV_PLACE_UNITS: consecutive blocks of equal length over all ranks
     int bits;      // of a table
 } tv_side_spec;
 

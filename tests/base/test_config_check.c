@@ -62,6 +62,16 @@ static void test_rules_between_keys(void **state)
         {{"codebook.rows=65537", "graph.hops=1", "graph.dense=true"},
          "graph.dense keeps an index of codebook.rows 65537"},
         {{"graph.width=32"}, NULL}, // there is no graph
+        {{"focus.width=8", "focus.segment=64"}, NULL},
+        {{"focus.segment=3"}, NULL}, // there are no cells
+        {{"focus.width=8", "focus.codebook_rows=1"}, "focus.codebook_rows is 1, but a choice needs 2 rows"},
+        {{"focus.width=8", "focus.segment=48"},
+         "model.context = 128 is no multiple of focus.segment = 48; take a context of 144 or another segment"},
+        {{"focus.width=8", "focus.segment=300"},
+         "model.context = 128 is no multiple of focus.segment = 300; take a context of 600 or another segment"},
+        {{"focus.width=8", "focus.segment=128"},
+         "model.context = 128 is one segment of focus.segment = 128, whose state nothing in the window would see; "
+         "take a segment of at most 64"},
         {{"train.unit_windows=1024"}, NULL},
         {{"train.unit_windows=1025"},
          "train.unit_windows 1025 x model.context 128 = 131200 tokens a unit, more than 131072; take "

@@ -22,9 +22,9 @@ cmp -s first.html other.html || fail "two reports of one run differ"
 trivote report "$run" --out - >printed.html
 cmp -s first.html printed.html || fail "--out - prints another page"
 
-# Experts, codebooks and the graph of motifs have curves of their own.
+# Experts, codebooks, the graph of motifs and cells have curves of their own.
 cd "$root"
-for kind in moe vq memgram graph; do
+for kind in moe vq memgram graph focus; do
     expect 0 ranks 2 train --config tests/data/invariance-$kind.yaml --run "$work/$kind" --set train.stop_at=9
 done
 cd "$work"
@@ -46,6 +46,9 @@ expect 0 trivote report graph
 for id in edges scores; do
     grep -q "id=\"$id\"" graph/report.html || fail "no chart $id"
 done
+
+expect 0 trivote report focus
+grep -q 'id="gates"' focus/report.html || fail "no chart of the gates"
 
 # 30,000 steps, lines that only have a loss among them.
 mkdir long

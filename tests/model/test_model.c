@@ -125,10 +125,41 @@ static tv_config memgram_config(int codes)
     config.memgram =
         (tv_config_memgram){.rows = 301, .orders = {2, 3, 5}, .order_count = 3, .strength = codes, .decay_every = 1000};
     if (codes) {
+        config.train.units = 2;
         config.codebook = (tv_config_codebook){
             .rows = 90, .width = 30, .bucket_rows = 10, .exact_rows = 20, .probes = 2, .usage_halving = 1000};
     }
     return config;
+}
+
+// Windows of 7 in segments of 2: the last one is shorter.
+static tv_config focus_config(void)
+{
+    tv_config config = fixture_odd_config();
+    config.focus = (tv_config_focus){.width = 9, .segment = 2, .bptt = 64};
+    return config;
+}
+
+// The same with a table that names the slow cell's state.
+static tv_config focus_code_config(void)
+{
+    tv_config config = focus_config();
+    config.focus.codebook_rows = 30;
+    config.train.units = 2;
+    config.codebook =
+        (tv_config_codebook){.width = 30, .bucket_rows = 10, .exact_rows = 20, .probes = 2, .usage_halving = 1000};
+    return config;
+}
+
+static void test_focus_backends(void **state)
+{
+    (void)state;
+    tv_config config = focus_config();
+    for (config.focus.bptt = 1; config.focus.bptt < 5; config.focus.bptt++) {
+        backends_agree(&config, WINDOWS, config.focus.bptt % 2 ? 1 : 7);
+    }
+    config = focus_code_config();
+    backends_agree(&config, WINDOWS, 1);
 }
 
 static void test_backends_memgram(void **state)
@@ -223,6 +254,17 @@ static void test_causal(void **state)
     check_causal(&graph);
 }
 
+static void test_focus_causal(void **state)
+{
+    (void)state;
+    tv_config config = focus_config();
+    check_causal(&config);
+    config.focus.segment = 3;
+    check_causal(&config);
+    config = focus_code_config();
+    check_causal(&config);
+}
+
 // One window alone gives the logits that it has in the batch, in training as in evaluation.
 static void check_batch(const tv_config *config)
 {
@@ -288,6 +330,17 @@ static void test_no_tokens(void **state)
     config.moe.wire_digits = 3;
     check_no_tokens(&config, "ref");
     check_no_tokens(&config, other_name());
+}
+
+static void test_focus_windows(void **state)
+{
+    (void)state;
+    tv_config config = focus_config();
+    check_batch(&config);
+    check_no_tokens(&config, "ref");
+    check_no_tokens(&config, other_name());
+    config = focus_code_config();
+    check_batch(&config);
 }
 
 // A unit's votes do not depend on what ran before it in the same buffers.
@@ -421,12 +474,16 @@ static void test_refusals(void **state)
     tv_model_free(NULL);
 }
 
-int main(void)
+// The first argument, a pattern, picks tests by name.
+int main(int argc, char **argv)
 {
     const struct CMUnitTest comparisons[] = {
+
         cmocka_unit_test(test_backends),         cmocka_unit_test(test_backends_latent),
+
         cmocka_unit_test(test_backends_memgram), cmocka_unit_test(test_backends_graph),
-        cmocka_unit_test(test_backends_larger),  cmocka_unit_test(test_no_tokens)};
+        cmocka_unit_test(test_backends_larger),  cmocka_unit_test(test_no_tokens),
+        cmocka_unit_test(test_focus_backends)};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backends),
         cmocka_unit_test(test_backends_latent),
@@ -441,8 +498,12 @@ int main(void)
         cmocka_unit_test(test_saved_bytes),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_no_tokens),
+        cmocka_unit_test(test_focus_backends),
+        cmocka_unit_test(test_focus_causal),
+        cmocka_unit_test(test_focus_windows),
     };
     const tv_backend *other;
+    cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
     if (getenv("TV_TEST_BACKEND") == NULL) {
         return cmocka_run_group_tests(tests, NULL, NULL);
     }

@@ -1,7 +1,7 @@
 // One answer: this many ranks give the digest that one rank gives on the CPU, with both forms of the vote exchange, votes in
 // buckets of any size,
 // while the run really moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks. The first
-// argument is "dense", "moe", "vq", "memgram", "graph" or "loss", the second names the backend of the many; without one it is the CPU's too.
+// argument is "dense", "moe", "vq", "memgram", "graph", "loss" or "focus", the second names the backend of the many; without one it is the CPU's too.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -287,6 +287,19 @@ static tv_status compare_graphs(const contest *c)
     return compare(c, "moe.experts=12", "parallel.table_ranks=1", "parallel.table_ranks=2");
 }
 
+// States that go on from step to step, and none; segments and cuts of other lengths.
+static tv_status compare_focus(const contest *c)
+{
+    static const char *const options[] = {"train.seed=1",      "train.seed=2",       "focus.bptt=1",
+                                          "focus.bptt=64",     "focus.segment=8",    "focus.segment=1",
+                                          "data.order=random", "vote.levels=7",      "vote.combine=mean",
+                                          "focus.width=33",    "update.rule=budget", "model.scale_mantissa_bits=2"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    TV_TRY(compare(c, "focus.codebook_rows=61", "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    return compare(c, "moe.experts=12", "vote.bucket_bytes=3000", "vote.bucket_bytes=0");
+}
+
 // The fastest backend in host memory, and the named one. Where that cannot run *usable is 0.
 static tv_status open_backends(contest *c, const char *name, int *usable)
 {
@@ -319,6 +332,7 @@ static tv_status run_all(tv_comm *comm, const char *kind, const char *name, int 
                  {"vq", "tests/data/invariance-vq.yaml", compare_tables},
                  {"memgram", "tests/data/invariance-memgram.yaml", compare_grams},
                  {"graph", "tests/data/invariance-graph.yaml", compare_graphs},
+                 {"focus", "tests/data/invariance-focus.yaml", compare_focus},
                  {"dense", "tests/data/invariance.yaml", compare_all}};
     size_t i = 0;
     while (i + 1 < sizeof kinds / sizeof *kinds && strcmp(kind, kinds[i].kind) != 0)
