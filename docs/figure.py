@@ -121,6 +121,23 @@ def grams(c):
                width + 2 * GRAM * width + (2 if both else 1) * rows * GRAM, motifs="takes" if both else None)
 
 
+def graph(c):
+    width, each, g = c["model"]["width"], c["codebook"]["width"], c["graph"]
+    hops, rank = g["hops"], g["lora_rank"]
+    sizes = f"{hops} hop{'s' if hops > 1 else ''}, {g['max_edges']:,} edges at most, {g['edges_per_node']} into a motif"
+    weights = hops * (2 * each * each + 2 * rank * each + rank) + width * each
+    return Box("graph", "Graph of motifs", "x += lin(Up, node of the motif)", sizes, weights, motifs="takes")
+
+
+def focus(c):
+    width, cell, each, rows = c["model"]["width"], c["focus"]["width"], c["codebook"]["width"], c["focus"]["codebook_rows"]
+    weights = 3 * width + 11 * cell * (width + 2 * cell) + 2 * cell * width
+    weights += cell + each * cell + rows * each + each * width if rows else 0
+    sizes = f"two cells of width {cell:,} over segments of {c['focus']['segment']}" + (f", {rows:,} rows" if rows else "")
+    return Box("focus", "Cells over segments", "x += lin(Up, states before the segment)", sizes, weights,
+               loss=loss_text(c, "commitment") if rows else None)
+
+
 def list_parts(c):
     """The parts that the config switches on, in their order. A new part has its line here."""
     width = c["model"]["width"]
@@ -131,6 +148,10 @@ def list_parts(c):
         parts.append(table(c, "codebook", "Codebook", "x += lin(Up, row nearest to lin(Down, norm(x)))", "gives"))
     if c["memgram"]["rows"]:
         parts.append(grams(c))
+    if c["graph"]["hops"]:
+        parts.append(graph(c))
+    if c["focus"]["width"]:
+        parts.append(focus(c))
     if c["model"]["blocks"]:
         parts += [attention(c), feed_forward(c)]
     if c["composite"]["rows"]:
@@ -140,7 +161,7 @@ def list_parts(c):
     return parts
 
 
-DRAWN = {"model", "moe", "codebook", "memgram", "composite"}
+DRAWN = {"model", "moe", "codebook", "memgram", "graph", "focus", "composite"}
 
 
 def check_sections(config, defaults, path):

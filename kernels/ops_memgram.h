@@ -15,7 +15,7 @@
 #define TV_MEMGRAM_SLOTS_MAX 7
 #define TV_MEMGRAM_STRENGTH_MAX 127
 #define TV_MEMGRAM_STRENGTH_WHOLE 128 // stands for no strength: f = 1
-#define TV_MEMGRAM_HEALTH 8 // classes of strength: 0, then [2^k, 2^(k+1)) for k = 0 .. 6
+#define TV_MEMGRAM_HEALTH 8           // classes of strength: 0, then [2^k, 2^(k+1)) for k = 0 .. 6
 
 // The row of each entry: with n = orders[j] and position p = t mod context in the window, -1 where p + 1 < n, else
 //   h = n 0x9E3779B97F4A7C15;  for i = n - 1 .. 0:  h = (h ^ uint32(ids[t - i])) 0xFF51AFD7ED558CCD;  h = h ^ (h >> 32)

@@ -7,7 +7,9 @@
 // Figures with a chart of their own among the curves.
 static int is_shown(const char *name)
 {
-    static const char *const names[] = {"rows_used", "entropy_bits", "tokens_min", "tokens_median", "tokens_max"};
+    static const char *const names[] = {"rows_used",  "entropy_bits", "tokens_min",  "tokens_median",
+                                        "tokens_max", "edges",        "mean_score",  "topic",
+                                        "reset",      "dampen",       "forget_fast", "forget_slow"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0)
             return 1;

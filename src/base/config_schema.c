@@ -116,10 +116,6 @@ const tv_config_field tv_config_fields[] = {
     {INT(graph, decay_every, "1000", 1, 1e9, "steps after which the score of every edge is halved"), BITS},
     {BOOL(graph, dense, "false", "an index by motif in place of a search; for at most 65,536 rows")},
 
-    {FLOAT(loss, cross_entropy_weight, "1", 0, 1e6, "weight of the next byte's cross-entropy"), BITS},
-    {GROUPS(loss, cross_entropy_groups, cross_entropy_group_count,
-            "what it moves; a further set of losses is a further backward"),
-     BITS},
     {INT(focus, width, "0", 0, 16384, "width of each cell; 0: none, and nothing below counts"), BITS},
     {INT(focus, segment, "32", 1, 65536, "bytes P of a segment; model.context is a multiple of it"), BITS},
     {INT(focus, codebook_rows, "0", 0, 1e9,
@@ -127,6 +123,10 @@ const tv_config_field tv_config_fields[] = {
      BITS},
     {INT(focus, bptt, "64", 1, 65536, "segments after which the gradient of the states is cut"), BITS},
 
+    {FLOAT(loss, cross_entropy_weight, "1", 0, 1e6, "weight of the next byte's cross-entropy"), BITS},
+    {GROUPS(loss, cross_entropy_groups, cross_entropy_group_count,
+            "what it moves; a further set of losses is a further backward"),
+     BITS},
     {FLOAT(loss, commitment_weight, "0.002", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
     {GROUPS(loss, commitment_groups, commitment_group_count, "what it moves"), BITS},
 

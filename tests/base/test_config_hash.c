@@ -74,8 +74,8 @@ static void test_hash_of_defaults(void **state)
     assert_true(tv_hash_equal(hash_of(&c), tv_hash_bytes(bits_of_all, sizeof bits_of_all - 1)));
     // As it was written when it was one word.
     char difference[256];
-    static const char older[] =
-        "moe:\n  experts: 4\ncodebook:\n  rows: 2\nmemgram:\n  rows: 2\nloss:\n  commitment_groups: part\n";
+    static const char older[] = "moe:\n  experts: 4\ncodebook:\n  rows: 2\nmemgram:\n  rows: 2\ngraph:\n  hops: "
+                                "1\nfocus:\n  width: 8\nloss:\n  commitment_groups: part\n";
     assert_int_equal(tv_config_difference(&c, older, difference, sizeof difference), TV_OK);
     assert_string_equal(difference, "loss.commitment_groups: all here, part there");
     set(&c, "loss.commitment_groups=[part]");

@@ -36,18 +36,17 @@ for id in rows entropy; do
 done
 
 # What parts tell of themselves, in small charts; figures with a chart of their own are not shown twice.
-expect 0 trivote report memgram
+for run in memgram graph focus; do
+    expect 0 trivote report $run
+done
 for run in moe vq memgram graph; do
     expect 0 python3 "$root/tests/cli/report_page.py" parts "$run/report.html" "$run/metrics.jsonl"
     echo "$out"
 done
 if grep -q '<h2>Parts' "first.html"; then fail "a section of parts that tell nothing"; fi
-expect 0 trivote report graph
 for id in edges scores; do
     grep -q "id=\"$id\"" graph/report.html || fail "no chart $id"
 done
-
-expect 0 trivote report focus
 grep -q 'id="gates"' focus/report.html || fail "no chart of the gates"
 
 # 30,000 steps, lines that only have a loss among them.

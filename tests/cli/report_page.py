@@ -101,7 +101,7 @@ def check_run(page_path, metrics_path):
 def check_parts(page_path, metrics_path):
     """Every figure of every part has a small chart with its values, a curve a part; blocks' parts are one, by their mean."""
     text, page = read_page(page_path)
-    told, shown = {}, {"rows_used", "entropy_bits", "tokens_min", "tokens_median", "tokens_max"}
+    told, shown = {}, {"rows_used", "entropy_bits", "tokens_min", "tokens_median", "tokens_max", "edges", "mean_score", "topic", "reset", "dampen", "forget_fast", "forget_slow"}
     for line in open(metrics_path, encoding="utf-8"):
         event = json.loads(line)
         for part, figures in event.get("parts", {}).items():

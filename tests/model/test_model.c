@@ -25,14 +25,12 @@ static void compare_votes(const fixture *a, const fixture *b)
     const tv_params *params = &a->model.params;
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *param = &params->items[i];
-        if (param->votes == NULL) {
+        if (param->votes == NULL)
             continue;
-        }
         void *first = fixture_copy(a->backend, param->votes, vote_bytes(param));
         void *second = fixture_copy(b->backend, b->model.params.items[i].votes, vote_bytes(param));
-        if (memcmp(first, second, vote_bytes(param)) != 0) {
+        if (memcmp(first, second, vote_bytes(param)) != 0)
             fail_msg("votes of '%s' differ", param->spec.name);
-        }
         free(first);
         free(second);
     }
@@ -44,13 +42,11 @@ static int64_t count_votes(const fixture *f)
     int64_t votes = 0;
     for (int64_t i = 0; i < params->count; i++) {
         const tv_param *param = &params->items[i];
-        if (param->votes == NULL) {
+        if (param->votes == NULL)
             continue;
-        }
         int8_t *v = fixture_copy(f->backend, param->votes, vote_bytes(param));
-        for (size_t j = 0; j < vote_bytes(param); j++) {
+        for (size_t j = 0; j < vote_bytes(param); j++)
             votes += v[j] != 0;
-        }
         free(v);
     }
     return votes;
@@ -132,19 +128,11 @@ static tv_config memgram_config(int codes)
     return config;
 }
 
-// Windows of 7 in segments of 2: the last one is shorter.
-static tv_config focus_config(void)
+// Windows of 7 in segments of 2: the last one is shorter. rows: of a table that names the slow cell's state, or 0.
+static tv_config focus_config(int rows)
 {
     tv_config config = fixture_odd_config();
-    config.focus = (tv_config_focus){.width = 9, .segment = 2, .bptt = 64};
-    return config;
-}
-
-// The same with a table that names the slow cell's state.
-static tv_config focus_code_config(void)
-{
-    tv_config config = focus_config();
-    config.focus.codebook_rows = 30;
+    config.focus = (tv_config_focus){.width = 9, .segment = 2, .bptt = 64, .codebook_rows = rows};
     config.train.units = 2;
     config.codebook =
         (tv_config_codebook){.width = 30, .bucket_rows = 10, .exact_rows = 20, .probes = 2, .usage_halving = 1000};
@@ -154,11 +142,10 @@ static tv_config focus_code_config(void)
 static void test_focus_backends(void **state)
 {
     (void)state;
-    tv_config config = focus_config();
-    for (config.focus.bptt = 1; config.focus.bptt < 5; config.focus.bptt++) {
+    tv_config config = focus_config(0);
+    for (config.focus.bptt = 1; config.focus.bptt < 5; config.focus.bptt++)
         backends_agree(&config, WINDOWS, config.focus.bptt % 2 ? 1 : 7);
-    }
-    config = focus_code_config();
+    config = focus_config(30);
     backends_agree(&config, WINDOWS, 1);
 }
 
@@ -257,11 +244,11 @@ static void test_causal(void **state)
 static void test_focus_causal(void **state)
 {
     (void)state;
-    tv_config config = focus_config();
+    tv_config config = focus_config(0);
     check_causal(&config);
     config.focus.segment = 3;
     check_causal(&config);
-    config = focus_code_config();
+    config = focus_config(30);
     check_causal(&config);
 }
 
@@ -335,11 +322,11 @@ static void test_no_tokens(void **state)
 static void test_focus_windows(void **state)
 {
     (void)state;
-    tv_config config = focus_config();
+    tv_config config = focus_config(0);
     check_batch(&config);
     check_no_tokens(&config, "ref");
     check_no_tokens(&config, other_name());
-    config = focus_code_config();
+    config = focus_config(30);
     check_batch(&config);
 }
 
@@ -440,9 +427,8 @@ static void test_table(void **state)
                            "head.norm",
                            "head.out"};
     assert_int_equal(model.params.count, sizeof names / sizeof *names);
-    for (int64_t i = 0; i < model.params.count; i++) {
+    for (int64_t i = 0; i < model.params.count; i++)
         assert_string_equal(model.params.items[i].spec.name, names[i]);
-    }
     tv_model_free(&model);
     config.model.sequencer = 0;
     config.model.blocks = 0;
@@ -504,9 +490,8 @@ int main(int argc, char **argv)
     };
     const tv_backend *other;
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
-    if (getenv("TV_TEST_BACKEND") == NULL) {
+    if (getenv("TV_TEST_BACKEND") == NULL)
         return cmocka_run_group_tests(tests, NULL, NULL);
-    }
     if (tv_backend_find(other_name(), &other) != TV_OK || other->open(0, 1, 1) != TV_OK) {
         printf("skipped: no NVIDIA GPU (%s)\n", tv_status_message());
         return 77;
