@@ -84,7 +84,7 @@ static tv_status codebook_forward(tv_part *base, tv_unit *unit, float *x)
         tv_operand motifs = motif_operand(part);
         TV_TRY(tv_linear_forward(unit, &part->motif, &motifs, part->z, 1));
     }
-    TV_TRY(tv_vq_forward(&part->vq, unit, part->z, base->name));
+    TV_TRY(tv_vq_forward(&part->vq, unit, part->z));
     return tv_linear_forward(unit, &part->up, &part->row, x, 1);
 }
 

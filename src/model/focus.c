@@ -231,7 +231,7 @@ static tv_status add_states(focus_part *part, tv_unit *unit, const pieces *cut, 
     TV_TRY(tv_operand_quantize(&rows, &part->state, part->h));
     TV_TRY(tv_linear_forward(&rows, &part->up, &part->state, part->y, 0));
     if (part->code.rows > 0)
-        TV_TRY(tv_focus_code_forward(&part->code, &rows, part->y, part->base.name));
+        TV_TRY(tv_focus_code_forward(&part->code, &rows, part->y));
     return unit->backend->focus.scatter(&scatter, unit->stream);
 }
 

@@ -38,11 +38,11 @@ tv_status tv_focus_code_plan(tv_focus_code *code, tv_plan *plan, const tv_linear
     return TV_OK;
 }
 
-tv_status tv_focus_code_forward(tv_focus_code *code, tv_unit *unit, float *y, const char *layer)
+tv_status tv_focus_code_forward(tv_focus_code *code, tv_unit *unit, float *y)
 {
     TV_TRY(tv_norm_quantize(unit, &code->norm, code->slow, &code->state));
     TV_TRY(tv_linear_forward(unit, &code->query, &code->state, code->z, 0));
-    TV_TRY(tv_vq_forward(&code->vq, unit, code->z, layer));
+    TV_TRY(tv_vq_forward(&code->vq, unit, code->z));
     return tv_linear_forward(unit, &code->up, &code->row, y, 1);
 }
 

@@ -24,7 +24,7 @@ tv_status tv_focus_code_declare(tv_focus_code *code, const tv_part *part, tv_par
 // plan->tokens are the rows; work is wide enough for n, d and D.
 tv_status tv_focus_code_plan(tv_focus_code *code, tv_plan *plan, const tv_linear_work *work);
 // y [rows, D] += lin(Up, row nearest to lin(Query, norm(slow))). Collective over unit->comm. unit: of rows, a segment's after the other's.
-tv_status tv_focus_code_forward(tv_focus_code *code, tv_unit *unit, float *y, const char *layer);
+tv_status tv_focus_code_forward(tv_focus_code *code, tv_unit *unit, float *y);
 // dy [rows, D]; slow_grad gets the gradient of slow. Collective over unit->comm.
 tv_status tv_focus_code_backward(tv_focus_code *code, tv_unit *unit, const float *dy);
 

@@ -91,7 +91,7 @@ tv_status tv_vq_plan(tv_vq *vq, tv_plan *plan);
 void tv_vq_free(tv_vq *vq);
 
 // Rows for the unit's queries z [M, d]: w8, row_scale (an operand of the next layer) and row. Collective over unit->comm.
-tv_status tv_vq_forward(tv_vq *vq, tv_unit *unit, const float *z, const char *layer);
+tv_status tv_vq_forward(tv_vq *vq, tv_unit *unit, const float *z);
 // g [M, d] is the rows' gradient: sends the unit's votes to the rows' owners. z_grad [M, d] gets that of z (straight through, and the
 // commitment's when it is in this pass); it may be g. Votes are
 // sent in the table's own pass. Collective over unit->comm.

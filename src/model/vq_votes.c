@@ -44,14 +44,14 @@ static tv_status make_votes(tv_vq *vq, tv_unit *unit, int64_t *count)
     return backend->vq.votes(&votes, unit->stream);
 }
 
-static tv_status send_votes(tv_vq *vq, tv_unit *unit, int64_t count, const char *layer)
+static tv_status send_votes(tv_vq *vq, tv_unit *unit, int64_t count)
 {
     tv_arena arena;
     TV_TRY(unit->backend->copy(vq->host_rows, vq->distinct, (size_t)count * sizeof(int32_t), TV_COPY_TO_HOST,
                                unit->stream));
     vq->report.sent_votes +=
         tv_table_link_address(&vq->link, &unit->params->items[vq->table].spec, vq->host_rows, count);
-    TV_TRY(tv_table_link_counts(&vq->link, unit, layer));
+    TV_TRY(tv_table_link_counts(&vq->link, unit, vq->part->name));
     int64_t came = tv_table_link_total(&vq->link, vq->link.received);
     tv_arena_init(&arena, "the votes of a codebook");
     tv_arena_take(&arena, came * tv_vq_vote_bytes(vq->cols), 1);
@@ -99,8 +99,7 @@ tv_status tv_vq_backward(tv_vq *vq, tv_unit *unit, const float *g, float *z_grad
         return TV_OK;
     TV_TRY(add_commitment(vq, unit));
     TV_TRY(make_votes(vq, unit, &count));
-    return vq->ranks == 1 ? tv_table_votes_keep(&vq->ballots, unit, vq->votes, count)
-                          : send_votes(vq, unit, count, vq->part->name);
+    return vq->ranks == 1 ? tv_table_votes_keep(&vq->ballots, unit, vq->votes, count) : send_votes(vq, unit, count);
 }
 
 tv_status tv_vq_before_step(tv_vq *vq, tv_unit *unit)

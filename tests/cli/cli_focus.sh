@@ -6,24 +6,12 @@
 config=tests/data/invariance-focus.yaml
 cd "$root"
 
-train() {
-    local count=$1 run=$2
-    shift 2
-    expect 0 ranks "$count" train --config $config --run "$work/$run" "$@"
-}
-
 # The last figure of the part in the metrics: figure RUN NAME
 figure() {
-    grep '"event":"step"' "$work/$1/metrics.jsonl" | tail -n 1 | sed -E "s/.*\"focus\":\\{[^}]*\"$2\":([-+.e0-9]+).*/\\1/"
+    part_figure "$1" focus "$2"
 }
 
-train 1 r1
-want=$(final_field digest)
-for n in 2 3 4; do
-    train "$n" "r$n"
-    same "$(final_field digest)" "$want" "digest on $n ranks"
-    same "$(metric_sum "$work/r$n" loss)" "$(metric_sum "$work/r1" loss)" "losses on $n ranks"
-done
+same_on_ranks
 train 3 sharded --set vote.exchange=sharded
 same "$(final_field digest)" "$want" "digest with the sharded exchange"
 train 1 other --set data.order=random
@@ -49,14 +37,10 @@ train 2 moved --set train.stop_at=11
 train 3 moved --set train.stop_at=17
 train 1 moved
 same "$(final_field digest)" "$want" "digest after 4, 2, 3 and 1 ranks"
-checkpoint=$(newest "$work/moved")
-for n in 1 3 4; do
-    expect 0 ranks "$n" eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21
-    bpb=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
-    same "$bpb" "${first_bpb:=$bpb}" "bits per byte on $n ranks"
-done
+same_evaluation
+bpb=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
 expect 0 trivote eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21 --without focus
-differ "$(grep -oE 'bpb=[0-9.]+' <<<"$out")" "$first_bpb" "bits per byte without the cells"
+differ "$(grep -oE 'bpb=[0-9.]+' <<<"$out")" "$bpb" "bits per byte without the cells"
 expect 0 trivote generate --checkpoint "$checkpoint" --prompt "the " --bytes 20 --seed 3
 expect 0 trivote verify --checkpoint "$checkpoint"
 expect 0 trivote audit --config configs/focus-quickstart.yaml --ranks 2
@@ -64,10 +48,6 @@ says 'focus'
 says 'float tensors: 0'
 
 # Refused, each in one sentence that says what fits.
-refuse() {
-    expect 2 trivote train --config $config --run "$work/bad" --set "$1"
-    says_once "$2"
-}
 refuse focus.segment=5 'model.context = 16 is no multiple of focus.segment = 5; take a context of 20 or another segment'
 refuse focus.segment=16 'model.context = 16 is one segment of focus.segment = 16'
 refuse focus.bptt=0 "key 'focus.bptt': 0 is outside 1..65536"

@@ -6,24 +6,12 @@
 config=tests/data/invariance-graph.yaml
 cd "$root"
 
-train() {
-    local count=$1 run=$2
-    shift 2
-    expect 0 ranks "$count" train --config $config --run "$work/$run" "$@"
-}
-
 # The last figure of the part in the metrics: figure RUN NAME
 figure() {
-    grep '"event":"step"' "$work/$1/metrics.jsonl" | tail -n 1 | sed -E "s/.*\"graph\":\\{[^}]*\"$2\":([-+.e0-9]+).*/\\1/"
+    part_figure "$1" graph "$2"
 }
 
-train 1 r1
-want=$(final_field digest)
-for n in 2 3 4; do
-    train "$n" "r$n"
-    same "$(final_field digest)" "$want" "digest on $n ranks"
-    same "$(metric_sum "$work/r$n" loss)" "$(metric_sum "$work/r1" loss)" "losses on $n ranks"
-done
+same_on_ranks
 train 3 one --set parallel.table_ranks=1 --set vote.exchange=sharded
 same "$(final_field digest)" "$want" "digest with the edges on 1 of 3 ranks"
 train 2 dense --set graph.dense=true
@@ -44,18 +32,10 @@ for name in edges made replaced; do
 done
 
 # A checkpoint of 4 ranks goes on with 2, and that one with 1, at the same bits; any number of ranks evaluates it.
-train 4 moved --set train.stop_at=8
-train 2 moved --set train.stop_at=16
-train 1 moved
-same "$(final_field digest)" "$want" "digest after 4, 2 and 1 ranks"
-checkpoint=$(newest "$work/moved")
-for n in 1 3 4; do
-    expect 0 ranks "$n" eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21
-    bpb=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
-    same "$bpb" "${first_bpb:=$bpb}" "bits per byte on $n ranks"
-done
+moved_over_ranks
+bpb=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
 expect 0 trivote eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21 --without graph
-[ "$(grep -oE 'bpb=[0-9.]+' <<<"$out")" != "$first_bpb" ] || fail "the part adds nothing"
+[ "$(grep -oE 'bpb=[0-9.]+' <<<"$out")" != "$bpb" ] || fail "the part adds nothing"
 expect 0 trivote generate --checkpoint "$checkpoint" --prompt "the " --bytes 20 --seed 3
 expect 0 trivote verify --checkpoint "$checkpoint"
 expect 0 trivote audit --config configs/graph-quickstart.yaml --ranks 2
@@ -68,10 +48,6 @@ out=$(TV_FAULT=graph.edges:rank=1:hit=3:errno=EIO ranks 3 train --config $config
 [ "$got" -ne 0 ] || fail "a run whose rank 1 failed ends well"
 
 # Refused, each in one sentence that says what fits.
-refuse() {
-    expect 2 trivote train --config $config --run "$work/bad" --set "$1"
-    says_once "$2"
-}
 refuse codebook.rows=0 'graph.hops 2 needs the motifs of a codebook, but codebook.rows is 0'
 refuse graph.width=31 'graph.width 31 is not codebook.width 32'
 refuse graph.hops=5 "key 'graph.hops': 5 is outside 0..4"

@@ -1,71 +1,18 @@
 // The conversation's cells in training, on one rank: states go on with a slot's text and move only with a step that is applied; without
 // streams nothing is carried; what carried states say does reach the loss.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "run_fixture.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include "base/fault.h"
 #include "train/eval.h"
-#include "train/trainer.h"
 
-#define TRY(call)                                                                                                      \
-    do {                                                                                                               \
-        if ((call) != TV_OK)                                                                                           \
-            fail_msg("%s", tv_status_message());                                                                       \
-    } while (0)
-
-typedef struct run {
-    tv_config config;
-    tv_comm *comm;
-    const tv_backend *backend;
-    tv_trainer trainer;
-} run;
-
-static void open_run(run *r, const char *const *sets)
-{
-    memset(r, 0, sizeof *r);
-    TRY(tv_config_init(&r->config));
-    TRY(tv_config_read_file(&r->config, "tests/data/invariance-focus.yaml"));
-    for (; *sets; sets++)
-        TRY(tv_config_set(&r->config, *sets));
-    TRY(tv_comm_open_self(&r->comm));
-    TRY(tv_backend_find("cpu", &r->backend));
-    TRY(r->backend->open(0, 1, 1));
-    TRY(tv_trainer_open(&r->trainer, &r->config, r->comm, r->backend));
-}
-
-static void close_run(run *r)
-{
-    tv_trainer_close(&r->trainer);
-    r->backend->close();
-    tv_comm_close(r->comm);
-    tv_config_free(&r->config);
-}
-
-static const tv_side *carried_of(const run *r)
-{
-    const tv_params *params = &r->trainer.model.params;
-    for (int64_t i = 0; i < params->side_count; i++)
-        if (strcmp(params->sides[i].spec.name, "focus") == 0)
-            return &params->sides[i];
-    return NULL;
-}
+static void open_run(run *r, const char *const *sets) { run_open(r, "tests/data/invariance-focus.yaml", sets, "cpu"); }
 
 static size_t carried_bytes(const tv_side *side)
 {
     return (size_t)(side->held_rows * side->spec.cols) * sizeof(int16_t);
-}
-
-static double step(run *r)
-{
-    tv_step_report report;
-    TRY(tv_trainer_step(&r->trainer, 0, &report));
-    return report.loss;
 }
 
 static void test_carried(void **state)
@@ -74,7 +21,7 @@ static void test_carried(void **state)
     const char *sets[] = {NULL};
     run r;
     open_run(&r, sets);
-    const tv_side *side = carried_of(&r);
+    const tv_side *side = run_side(&r, "focus", NULL);
     assert_non_null(side);
     assert_int_equal(side->spec.rows, r.config.train.units * r.config.train.unit_windows);
     assert_int_equal(side->spec.cols, 4 * r.config.focus.width);
@@ -85,13 +32,13 @@ static void test_carried(void **state)
         int16_t *before = malloc(carried_bytes(side));
         assert_non_null(before);
         memcpy(before, q, carried_bytes(side));
-        step(&r);
+        run_step(&r);
         for (int64_t row = 0; row < side->held_rows; row++)
             assert_true(memcmp(before + row * side->spec.cols, q + row * side->spec.cols,
                                (size_t)side->spec.cols * sizeof *q) != 0);
         free(before);
     }
-    close_run(&r);
+    run_close(&r);
 }
 
 // Two runs that differ in the states they start from: the text is the same, the loss is not.
@@ -102,14 +49,14 @@ static void test_reaches_the_loss(void **state)
     run a, b;
     double loss[2];
     open_run(&a, sets);
-    step(&a);
-    loss[0] = step(&a);
-    close_run(&a);
+    run_step(&a);
+    loss[0] = run_step(&a);
+    run_close(&a);
     open_run(&b, sets);
-    step(&b);
-    memset(carried_of(&b)->data, 0, carried_bytes(carried_of(&b)));
-    loss[1] = step(&b);
-    close_run(&b);
+    run_step(&b);
+    memset(run_side(&b, "focus", NULL)->data, 0, carried_bytes(run_side(&b, "focus", NULL)));
+    loss[1] = run_step(&b);
+    run_close(&b);
     assert_true(loss[0] != loss[1]);
 }
 
@@ -119,9 +66,9 @@ static void test_nothing_carried(void **state)
     const char *sets[] = {"data.order=random", NULL};
     run r;
     open_run(&r, sets);
-    assert_null(carried_of(&r));
-    step(&r);
-    close_run(&r);
+    assert_null(run_side(&r, "focus", NULL));
+    run_step(&r);
+    run_close(&r);
 }
 
 // Evaluation starts from zeros and leaves the states alone.
@@ -132,8 +79,8 @@ static void test_evaluation(void **state)
     run r;
     tv_eval_report report[2];
     open_run(&r, sets);
-    step(&r);
-    const tv_side *side = carried_of(&r);
+    run_step(&r);
+    const tv_side *side = run_side(&r, "focus", NULL);
     int16_t *before = malloc(carried_bytes(side));
     assert_non_null(before);
     memcpy(before, side->data, carried_bytes(side));
@@ -151,7 +98,7 @@ static void test_evaluation(void **state)
     }
     assert_true(report[0].loss == report[1].loss);
     free(before);
-    close_run(&r);
+    run_close(&r);
 }
 
 // A step that fails moves no state; made again, it gives what it gives in a run without the failure.
@@ -163,13 +110,13 @@ static void test_failed_step(void **state)
     tv_step_report report;
     tv_hash128 want, got;
     open_run(&r, sets);
-    step(&r);
-    step(&r);
+    run_step(&r);
+    run_step(&r);
     TRY(tv_trainer_digest(&r.trainer, &want));
-    close_run(&r);
+    run_close(&r);
     open_run(&r, sets);
-    step(&r);
-    const tv_side *side = carried_of(&r);
+    run_step(&r);
+    const tv_side *side = run_side(&r, "focus", NULL);
     int16_t *before = malloc(carried_bytes(side));
     assert_non_null(before);
     memcpy(before, side->data, carried_bytes(side));
@@ -179,11 +126,11 @@ static void test_failed_step(void **state)
     setenv("TV_FAULT", "", 1);
     TRY(tv_fault_open(0));
     assert_memory_equal(before, side->data, carried_bytes(side));
-    step(&r);
+    run_step(&r);
     TRY(tv_trainer_digest(&r.trainer, &got));
     assert_true(tv_hash_equal(want, got));
     free(before);
-    close_run(&r);
+    run_close(&r);
 }
 
 // Mean gates are shares.
@@ -194,7 +141,7 @@ static void test_figures(void **state)
     run r;
     int found = 0;
     open_run(&r, sets);
-    step(&r);
+    run_step(&r);
     for (int64_t i = 0; i < r.trainer.model.part_count; i++) {
         tv_part *part = r.trainer.model.parts[i];
         tv_figures figures = {.count = 0};
@@ -207,7 +154,7 @@ static void test_figures(void **state)
         }
     }
     assert_int_equal(found, TV_FOCUS_SUMS);
-    close_run(&r);
+    run_close(&r);
 }
 
 int main(void)

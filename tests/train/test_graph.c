@@ -1,72 +1,15 @@
 // The graph of motifs in training, on one rank: edges come from the text and are held within their bounds, scores are halved when it is time, a
 // trained graph looks at no later byte, and edges that no run can have made are refused.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "run_fixture.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include "model/graph_part.h"
-#include "train/trainer.h"
 
-#define TRY(call)                                                                                                      \
-    do {                                                                                                               \
-        if ((call) != TV_OK)                                                                                           \
-            fail_msg("%s", tv_status_message());                                                                       \
-    } while (0)
+static void open_run(run *r, const char *const *sets) { run_open(r, "tests/data/invariance-graph.yaml", sets, "cpu"); }
 
-typedef struct run {
-    tv_config config;
-    tv_comm *comm;
-    const tv_backend *backend;
-    tv_trainer trainer;
-    tv_graph_part *part;
-} run;
-
-static void open_run(run *r, const char *const *sets)
-{
-    memset(r, 0, sizeof *r);
-    TRY(tv_config_init(&r->config));
-    TRY(tv_config_read_file(&r->config, "tests/data/invariance-graph.yaml"));
-    for (; *sets; sets++)
-        TRY(tv_config_set(&r->config, *sets));
-    TRY(tv_comm_open_self(&r->comm));
-    TRY(tv_backend_find("cpu", &r->backend));
-    TRY(r->backend->open(0, 1, 1));
-    TRY(tv_trainer_open(&r->trainer, &r->config, r->comm, r->backend));
-    for (int64_t i = 0; i < r->trainer.model.part_count; i++)
-        if (strcmp(r->trainer.model.parts[i]->name, "graph") == 0)
-            r->part = (tv_graph_part *)r->trainer.model.parts[i];
-    assert_non_null(r->part);
-}
-
-static void close_run(run *r)
-{
-    tv_trainer_close(&r->trainer);
-    r->backend->close();
-    tv_comm_close(r->comm);
-    tv_config_free(&r->config);
-}
-
-static void step(run *r)
-{
-    tv_step_report report;
-    TRY(tv_trainer_step(&r->trainer, 0, &report));
-}
-
-static double figure(const run *r, const char *name)
-{
-    tv_figures figures = {.count = 0};
-    r->part->base.ops->tell(&r->part->base, &figures);
-    for (int f = 0; f < figures.count; f++)
-        if (strcmp(figures.items[f].name, name) == 0)
-            return figures.items[f].value;
-    fail_msg("graph tells no %s", name);
-    return 0;
-}
+static tv_graph_part *graph_of(const run *r) { return (tv_graph_part *)run_part(r, "graph"); }
 
 static int64_t count_edges(const tv_graph_store *s, int64_t *scores)
 {
@@ -86,23 +29,24 @@ static void test_transitions(void **state)
     run r;
     int64_t scores;
     open_run(&r, sets);
-    step(&r);
+    run_step(&r);
     int64_t context = r.config.model.context, windows = r.config.train.unit_windows;
-    int64_t edges = count_edges(&r.part->store, &scores);
-    assert_int_equal(r.part->transitions.count, windows * (context - 1));
+    int64_t edges = count_edges(&graph_of(&r)->store, &scores);
+    assert_int_equal(graph_of(&r)->transitions.count, windows * (context - 1));
     assert_int_equal(scores, windows * (context - 1));
     assert_true(edges > 10 && edges < scores);
-    assert_true(figure(&r, "edges") == (double)edges && figure(&r, "made") == (double)edges);
-    assert_true(figure(&r, "mean_score") == (double)scores / (double)edges && figure(&r, "evicted") == 0);
-    for (int64_t i = 0; i < r.part->transitions.count; i++) {
-        const tv_graph_record *t = &r.part->transitions.items[i];
-        tv_graph_list list = tv_graph_store_find(&r.part->store, t->dst);
+    assert_true(run_figure(&r, "graph", "edges") == (double)edges && run_figure(&r, "graph", "made") == (double)edges);
+    assert_true(run_figure(&r, "graph", "mean_score") == (double)scores / (double)edges &&
+                run_figure(&r, "graph", "evicted") == 0);
+    for (int64_t i = 0; i < graph_of(&r)->transitions.count; i++) {
+        const tv_graph_record *t = &graph_of(&r)->transitions.items[i];
+        tv_graph_list list = tv_graph_store_find(&graph_of(&r)->store, t->dst);
         int64_t k = list.first;
-        while (k < list.first + list.count && r.part->store.src[k] != t->src)
+        while (k < list.first + list.count && graph_of(&r)->store.src[k] != t->src)
             k++;
-        assert_true(k < list.first + list.count && r.part->store.attr[k] == 1);
+        assert_true(k < list.first + list.count && graph_of(&r)->store.attr[k] == 1);
     }
-    close_run(&r);
+    run_close(&r);
 }
 
 static void test_bounds(void **state)
@@ -114,14 +58,14 @@ static void test_bounds(void **state)
     double replaced = 0, evicted = 0;
     open_run(&r, sets);
     for (int i = 0; i < 10; i++) {
-        step(&r);
-        replaced += figure(&r, "replaced");
-        evicted += figure(&r, "evicted");
-        assert_true(count_edges(&r.part->store, &scores) <= r.config.graph.max_edges);
-        TRY(tv_graph_store_check(&r.part->store, &r.trainer.model.params));
+        run_step(&r);
+        replaced += run_figure(&r, "graph", "replaced");
+        evicted += run_figure(&r, "graph", "evicted");
+        assert_true(count_edges(&graph_of(&r)->store, &scores) <= r.config.graph.max_edges);
+        TRY(tv_graph_store_check(&graph_of(&r)->store, &r.trainer.model.params));
     }
     assert_true(replaced > 0 && evicted > 0);
-    close_run(&r);
+    run_close(&r);
 }
 
 static void test_decay(void **state)
@@ -130,14 +74,14 @@ static void test_decay(void **state)
     const char *sets[] = {"graph.decay_every=3", NULL};
     run r;
     open_run(&r, sets);
-    step(&r), step(&r);
-    memset(r.part->store.score, TV_GRAPH_SCORE_MAX, (size_t)r.part->store.used[0]); // of the first run
-    step(&r);
-    for (int64_t i = 0; i < r.part->store.used[0]; i++)
-        assert_in_range(r.part->store.score[i], 0, TV_GRAPH_SCORE_MAX / 2);
-    step(&r);
-    assert_true(figure(&r, "mean_score") >= 1);
-    close_run(&r);
+    run_step(&r), run_step(&r);
+    memset(graph_of(&r)->store.score, TV_GRAPH_SCORE_MAX, (size_t)graph_of(&r)->store.used[0]); // of the first run
+    run_step(&r);
+    for (int64_t i = 0; i < graph_of(&r)->store.used[0]; i++)
+        assert_in_range(graph_of(&r)->store.score[i], 0, TV_GRAPH_SCORE_MAX / 2);
+    run_step(&r);
+    assert_true(run_figure(&r, "graph", "mean_score") >= 1);
+    run_close(&r);
 }
 
 // ---- causality -----------------------------------------------------------------------------------------------------------------
@@ -167,8 +111,8 @@ static void test_causal(void **state)
     open_run(&r, sets);
     context = r.config.model.context;
     for (int i = 0; i < 8; i++)
-        step(&r);
-    assert_true(count_edges(&r.part->store, &scores) > 100);
+        run_step(&r);
+    assert_true(count_edges(&graph_of(&r)->store, &scores) > 100);
     for (int i = 0; i < TOKENS; i++)
         ids[i] = 'a' + i * i % 23;
     float *before = logits_of(&r, ids, TOKENS);
@@ -184,7 +128,7 @@ static void test_causal(void **state)
         free(after);
     }
     free(before);
-    close_run(&r);
+    run_close(&r);
 }
 
 // The graph is used: without its edges the logits are others.
@@ -197,15 +141,15 @@ static void test_used(void **state)
     run r;
     open_run(&r, sets);
     for (int i = 0; i < 8; i++)
-        step(&r);
+        run_step(&r);
     for (int i = 0; i < TOKENS; i++)
         ids[i] = 'a' + i * i % 23;
     float *with = logits_of(&r, ids, TOKENS);
-    memset(r.part->store.used, 0, (size_t)r.part->store.runs * sizeof *r.part->store.used);
+    memset(graph_of(&r)->store.used, 0, (size_t)graph_of(&r)->store.runs * sizeof *graph_of(&r)->store.used);
     float *without = logits_of(&r, ids, TOKENS);
     assert_memory_not_equal(with, without, (size_t)(TOKENS * TV_VOCAB) * sizeof(float));
     free(with), free(without);
-    close_run(&r);
+    run_close(&r);
 }
 
 static void test_refused(void **state)
@@ -214,12 +158,12 @@ static void test_refused(void **state)
     const char *sets[] = {NULL};
     run r;
     open_run(&r, sets);
-    step(&r);
+    run_step(&r);
     TRY(tv_model_loaded(&r.trainer.model));
-    r.part->store.src[0] = (int32_t)r.config.codebook.rows;
+    graph_of(&r)->store.src[0] = (int32_t)r.config.codebook.rows;
     assert_int_equal(tv_model_loaded(&r.trainer.model), TV_CHECKPOINT);
     assert_non_null(strstr(tv_status_message(), "an edge from motif 301, but the codebook has 301 rows"));
-    close_run(&r);
+    run_close(&r);
 }
 
 int main(void)

@@ -1,23 +1,11 @@
 // Losses by group, on one rank: the votes of every tensor are, to the bit, those of a run in which just the losses that may move it move
 // everything; what nothing may move gets none; passes are as few as there are sets; groups that are none are refused. On the backend that
 // TV_TEST_BACKEND names, else auto's.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "run_fixture.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
-
-#include "train/trainer.h"
-
-#define TRY(call)                                                                                                      \
-    do {                                                                                                               \
-        if ((call) != TV_OK)                                                                                           \
-            fail_msg("%s", tv_status_message());                                                                       \
-    } while (0)
 
 enum { TENSORS_MAX = 64, SETS_MAX = 8 };
 
@@ -29,12 +17,6 @@ typedef struct outcome {
     size_t sizes[TENSORS_MAX];
     int passes;
 } outcome;
-
-static const char *backend_name(void)
-{
-    const char *name = getenv("TV_TEST_BACKEND");
-    return name != NULL ? name : "auto";
-}
 
 static void read_config(tv_config *config, const char *const *sets)
 {
@@ -74,27 +56,16 @@ static void take_tensor(const tv_backend *backend, const tv_param *p, outcome *o
     append(backend, bytes, p->E_accum, E);
 }
 
-static outcome run(const char *const *sets)
+static outcome outcome_of(const char *const *sets)
 {
-    tv_config config;
-    tv_comm *comm;
-    const tv_backend *backend;
-    tv_trainer trainer;
-    tv_step_report report;
+    run r;
     outcome o = {0};
-    read_config(&config, sets);
-    TRY(tv_comm_open_self(&comm));
-    TRY(tv_backend_find(backend_name(), &backend));
-    TRY(backend->open(0, 1, 1));
-    TRY(tv_trainer_open(&trainer, &config, comm, backend));
-    TRY(tv_trainer_step(&trainer, 0, &report));
-    for (int64_t i = 0; i < trainer.model.params.count; i++)
-        take_tensor(backend, &trainer.model.params.items[i], &o);
-    o.passes = trainer.model.losses.passes;
-    tv_trainer_close(&trainer);
-    backend->close();
-    tv_comm_close(comm);
-    tv_config_free(&config);
+    run_open(&r, "tests/data/invariance-loss.yaml", sets, run_backend_name());
+    run_step(&r);
+    for (int64_t i = 0; i < r.trainer.model.params.count; i++)
+        take_tensor(r.backend, &r.trainer.model.params.items[i], &o);
+    o.passes = r.trainer.model.losses.passes;
+    run_close(&r);
     return o;
 }
 
@@ -133,7 +104,7 @@ static references run_references(const char *option, const char *other)
     const char *both[] = {WEIGHTS, OPEN, option, other, NULL},
                *first[] = {WEIGHTS, OPEN, "loss.commitment_weight=0", option, other, NULL},
                *second[] = {WEIGHTS, OPEN, "loss.cross_entropy_weight=0", option, other, NULL};
-    references r = {run(both), run(first), run(second)};
+    references r = {outcome_of(both), outcome_of(first), outcome_of(second)};
     assert_int_equal(r.both.passes, 1);
     assert_int_equal(r.cross_entropy.passes, 1);
     assert_int_equal(r.commitment.passes, 1);
@@ -163,7 +134,7 @@ static int among(const char *name, const char *const *prefixes)
 static void check_groups(const groups *g, const references *r, const char *option, const char *other)
 {
     const char *sets[] = {WEIGHTS, g->cross_entropy, g->commitment, option, other, NULL};
-    outcome o = run(sets);
+    outcome o = outcome_of(sets);
     assert_int_equal(o.count, r->both.count);
     assert_int_equal(o.passes, g->passes);
     for (int64_t i = 0; i < o.count; i++) {
@@ -270,7 +241,7 @@ static void test_part(void **state)
     free_references(&r);
     const char *sets[] = {WEIGHTS, "loss.cross_entropy_groups=all", "loss.commitment_groups=part", NULL};
     references two = run_references("train.seed=1", "train.seed=1");
-    outcome o = run(sets);
+    outcome o = outcome_of(sets);
     assert_int_equal(o.passes, 3);
     for (int64_t i = 0; i < o.count; i++)
         if (begins(o.names[i], "composite"))
@@ -331,7 +302,7 @@ static void test_cross_entropy_alone(void **state)
     assert_non_null(strstr(tv_status_message(), "no loss moves anything; give loss.cross_entropy_weight a value"));
     tv_model_free(&model);
     tv_config_free(&config);
-    outcome a = run(all), b = run(some);
+    outcome a = outcome_of(all), b = outcome_of(some);
     assert_int_equal(a.passes, 1);
     assert_int_equal(b.passes, 1);
     for (int64_t i = 0; i < a.count; i++)
@@ -349,7 +320,7 @@ int main(void)
         cmocka_unit_test(test_votes_two_digits), cmocka_unit_test(test_part),
         cmocka_unit_test(test_bad_groups),       cmocka_unit_test(test_cross_entropy_alone)};
     const tv_backend *backend;
-    if (tv_backend_find(backend_name(), &backend) != TV_OK || backend->open(0, 1, 1) != TV_OK) {
+    if (tv_backend_find(run_backend_name(), &backend) != TV_OK || backend->open(0, 1, 1) != TV_OK) {
         printf("skipped: %s\n", tv_status_message());
         return 77;
     }
