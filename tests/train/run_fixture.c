@@ -79,3 +79,49 @@ const tv_side *run_side(const run *r, const char *part, const char *leaf)
             return &params->sides[i];
     return NULL;
 }
+
+void *run_copy(const run *r, const void *from, int64_t bytes)
+{
+    void *to = malloc((size_t)bytes);
+    assert_non_null(to);
+    TRY(r->backend->copy(to, from, (size_t)bytes, TV_COPY_TO_HOST, NULL));
+    return to;
+}
+
+static int16_t *take_use(const run *r, const tv_side *side, int64_t rows)
+{
+    assert_non_null(side);
+    if (side->spec.dtype == TV_I16)
+        return run_copy(r, side->data, rows * 2);
+    assert_int_equal(side->spec.dtype, TV_I8);
+    int8_t *narrow = run_copy(r, side->data, rows);
+    int16_t *use = malloc((size_t)rows * sizeof *use);
+    assert_non_null(use);
+    for (int64_t row = 0; row < rows; row++)
+        use[row] = narrow[row];
+    free(narrow);
+    return use;
+}
+
+run_picture run_take_picture(const run *r, const char *table, const char *part, const char *leaf)
+{
+    const tv_param *p = run_tensor(r, table);
+    int64_t rows = p->spec.rows, cols = p->spec.cols;
+    return (run_picture){.rows = rows,
+                         .cols = cols,
+                         .T = run_copy(r, p->T, rows * tv_row_bytes(cols)),
+                         .E = run_copy(r, p->E, rows),
+                         .T_accum = run_copy(r, p->T_accum, rows * cols),
+                         .E_accum = run_copy(r, p->E_accum, rows),
+                         .use = take_use(r, run_side(r, part, leaf), rows)};
+}
+
+void run_free_picture(run_picture *p) { free(p->T), free(p->E), free(p->T_accum), free(p->E_accum), free(p->use); }
+
+int run_row_moved(const run_picture *a, const run_picture *b, int64_t row)
+{
+    int64_t bytes = tv_row_bytes(a->cols);
+    return memcmp(a->T + row * bytes, b->T + row * bytes, (size_t)bytes) != 0 || a->E[row] != b->E[row] ||
+           a->E_accum[row] != b->E_accum[row] ||
+           memcmp(a->T_accum + row * a->cols, b->T_accum + row * a->cols, (size_t)a->cols) != 0;
+}

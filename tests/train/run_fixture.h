@@ -38,4 +38,18 @@ const tv_param *run_tensor(const run *r, const char *name);
 // NULL when there is none. leaf: NULL for the part's first.
 const tv_side *run_side(const run *r, const char *part, const char *leaf);
 
+// The backend's memory in host memory, malloc'd.
+void *run_copy(const run *r, const void *from, int64_t bytes);
+// A table and the use of its rows, the part's int8 or int16 side state `leaf`, as they were; in host memory.
+typedef struct run_picture {
+    int64_t rows, cols;
+    uint8_t *T;
+    int8_t *E, *T_accum, *E_accum;
+    int16_t *use;
+} run_picture;
+run_picture run_take_picture(const run *r, const char *table, const char *part, const char *leaf);
+void run_free_picture(run_picture *p);
+// 1 when anything but the row's use differs.
+int run_row_moved(const run_picture *a, const run_picture *b, int64_t row);
+
 #endif

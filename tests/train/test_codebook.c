@@ -12,47 +12,10 @@ static void open_run(run *r, const char *const *sets)
     run_open(r, "tests/data/invariance-vq.yaml", sets, run_backend_name());
 }
 
-// Table and usage as they were, in host memory.
-typedef struct picture {
-    int64_t rows, cols;
-    uint8_t *T;
-    int8_t *E, *T_accum, *E_accum;
-    int16_t *usage;
-} picture;
-
-static void *copy(const run *r, const void *from, int64_t bytes)
-{
-    void *to = malloc((size_t)bytes);
-    assert_non_null(to);
-    TRY(r->backend->copy(to, from, (size_t)bytes, TV_COPY_TO_HOST, NULL));
-    return to;
-}
-
-static picture take_picture(const run *r)
-{
-    const tv_param *p = run_tensor(r, "codebook.table");
-    int64_t rows = p->spec.rows, cols = p->spec.cols;
-    return (picture){.rows = rows,
-                     .cols = cols,
-                     .T = copy(r, p->T, rows * tv_row_bytes(cols)),
-                     .E = copy(r, p->E, rows),
-                     .T_accum = copy(r, p->T_accum, rows * cols),
-                     .E_accum = copy(r, p->E_accum, rows),
-                     .usage = copy(r, run_side(r, "codebook", "usage")->data, rows * 2)};
-}
-
-static void free_picture(picture *p) { free(p->T), free(p->E), free(p->T_accum), free(p->E_accum), free(p->usage); }
-
-static int row_moved(const picture *a, const picture *b, int64_t row)
-{
-    int64_t bytes = tv_row_bytes(a->cols);
-    return memcmp(a->T + row * bytes, b->T + row * bytes, (size_t)bytes) != 0 || a->E[row] != b->E[row] ||
-           a->E_accum[row] != b->E_accum[row] ||
-           memcmp(a->T_accum + row * a->cols, b->T_accum + row * a->cols, (size_t)a->cols) != 0;
-}
+static run_picture take_picture(const run *r) { return run_take_picture(r, "codebook.table", "codebook", "usage"); }
 
 // Trits of the bucket's pattern, and counters there, never move.
-static void check_patterns(const picture *p, int bits)
+static void check_patterns(const run_picture *p, int bits)
 {
     for (int64_t row = 0; row < p->rows; row++) {
         int8_t trits[TV_VQ_COLS_MAX];
@@ -74,24 +37,24 @@ static void test_untouched_rows(void **state)
         open_run(&r, sets);
         int64_t tokens = r.config.train.units * r.config.train.unit_windows * r.config.model.context;
         for (int s = 0; s < 4; s++) {
-            picture before = take_picture(&r), after;
+            run_picture before = take_picture(&r), after;
             int64_t used = 0, touched = 0, moved = 0;
             run_step(&r);
             after = take_picture(&r);
             for (int64_t row = 0; row < before.rows; row++) {
-                int more = after.usage[row] - before.usage[row];
+                int more = after.use[row] - before.use[row];
                 assert_true(more >= 0);
                 used += more;
                 touched += more > 0;
-                moved += row_moved(&before, &after, row);
-                if (more == 0 && row_moved(&before, &after, row))
+                moved += run_row_moved(&before, &after, row);
+                if (more == 0 && run_row_moved(&before, &after, row))
                     fail_msg("%s: row %d moved without use", rules[i], (int)row);
             }
             assert_int_equal(used, tokens);
             assert_true(moved > 0);
             assert_true(run_figure(&r, "codebook", "rows_touched") == (double)touched);
             check_patterns(&after, run_tensor(&r, "codebook.table")->spec.bits);
-            free_picture(&before), free_picture(&after);
+            run_free_picture(&before), run_free_picture(&after);
         }
         run_close(&r);
     }
@@ -105,20 +68,20 @@ static void test_restarts(void **state)
     int64_t all = 0;
     open_run(&r, sets);
     for (int s = 0; s < 3; s++) {
-        picture before = take_picture(&r), after;
+        run_picture before = take_picture(&r), after;
         int64_t used = 0;
         run_step(&r);
         after = take_picture(&r);
         int64_t restarts = (int64_t)run_figure(&r, "codebook", "restarts");
         for (int64_t row = 0; row < before.rows; row++)
-            used += after.usage[row] - before.usage[row];
+            used += after.use[row] - before.use[row];
         // Each row that starts again had no use, and starts with 2.
         assert_int_equal(used,
                          r.config.train.units * r.config.train.unit_windows * r.config.model.context + 2 * restarts);
         assert_true(restarts <= 1 << run_tensor(&r, "codebook.table")->spec.bits);
         check_patterns(&after, run_tensor(&r, "codebook.table")->spec.bits);
         all += restarts;
-        free_picture(&before), free_picture(&after);
+        run_free_picture(&before), run_free_picture(&after);
     }
     assert_true(all > 0);
     run_close(&r);
@@ -132,7 +95,7 @@ static void test_usage(void **state)
     run r;
     open_run(&r, sets);
     int64_t rows = run_tensor(&r, "codebook.table")->spec.rows;
-    int16_t *usage = copy(&r, run_side(&r, "codebook", "usage")->data, rows * 2);
+    int16_t *usage = run_copy(&r, run_side(&r, "codebook", "usage")->data, rows * 2);
     for (int64_t row = 0; row < rows; row++)
         usage[row] = TV_VQ_USAGE_MAX;
     TRY(r.backend->copy(run_side(&r, "codebook", "usage")->data, usage, (size_t)rows * sizeof *usage, TV_COPY_TO_DEVICE,
@@ -140,7 +103,7 @@ static void test_usage(void **state)
     free(usage);
     for (int s = 0; s < 2; s++) {
         run_step(&r);
-        usage = copy(&r, run_side(&r, "codebook", "usage")->data, rows * 2);
+        usage = run_copy(&r, run_side(&r, "codebook", "usage")->data, rows * 2);
         for (int64_t row = 0; row < rows; row++)
             assert_int_equal(usage[row], s == 0 ? TV_VQ_USAGE_MAX : TV_VQ_USAGE_MAX / 2);
         free(usage);

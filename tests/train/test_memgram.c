@@ -24,62 +24,29 @@ static void set_strength(int8_t *strength, int64_t rows, int value)
         strength[row] = (int8_t)value;
 }
 
-// A table and its strength as they were.
-typedef struct picture {
-    int64_t rows, cols;
-    uint8_t *T;
-    int8_t *E, *T_accum, *E_accum, *strength;
-} picture;
-
-static void *copy(const void *from, int64_t bytes)
+static run_picture take_picture(const run *r, const char *table, const char *strength)
 {
-    void *to = malloc((size_t)bytes);
-    assert_non_null(to);
-    return memcpy(to, from, (size_t)bytes);
-}
-
-static picture take_picture(const run *r, const char *name, const char *strength)
-{
-    const tv_param *p = run_tensor(r, name);
-    int64_t rows = p->spec.rows, cols = p->spec.cols;
-    return (picture){.rows = rows,
-                     .cols = cols,
-                     .T = copy(p->T, rows * tv_row_bytes(cols)),
-                     .E = copy(p->E, rows),
-                     .T_accum = copy(p->T_accum, rows * cols),
-                     .E_accum = copy(p->E_accum, rows),
-                     .strength = copy(find_strength(r, strength), rows)};
-}
-
-static void free_picture(picture *p) { free(p->T), free(p->E), free(p->T_accum), free(p->E_accum), free(p->strength); }
-
-static int row_moved(const picture *a, const picture *b, int64_t row)
-{
-    int64_t bytes = tv_row_bytes(a->cols);
-    return memcmp(a->T + row * bytes, b->T + row * bytes, (size_t)bytes) != 0 || a->E[row] != b->E[row] ||
-           a->E_accum[row] != b->E_accum[row] ||
-           memcmp(a->T_accum + row * a->cols, b->T_accum + row * a->cols, (size_t)a->cols) != 0;
+    return run_take_picture(r, table, "memgram", strength);
 }
 
 // Moved rows are rows that grew stronger.
 static void check_step(run *r, const char *table, const char *strength, const char *figure_name)
 {
-    picture before = take_picture(r, table, strength), after;
+    run_picture before = take_picture(r, table, strength), after;
     int64_t touched = 0, moved = 0;
     memset(find_strength(r, strength), 0, (size_t)before.rows);
-    memset(before.strength, 0, (size_t)before.rows);
     run_step(r);
     after = take_picture(r, table, strength);
     for (int64_t row = 0; row < before.rows; row++) {
-        int used = after.strength[row] > 0;
+        int used = after.use[row] > 0;
         touched += used;
-        moved += row_moved(&before, &after, row);
-        if (!used && row_moved(&before, &after, row))
+        moved += run_row_moved(&before, &after, row);
+        if (!used && run_row_moved(&before, &after, row))
             fail_msg("%s: row %d moved without use", table, (int)row);
     }
     assert_true(moved > 0 && touched < before.rows);
     assert_true(run_figure(r, "memgram", figure_name) == (double)touched);
-    free_picture(&before), free_picture(&after);
+    run_free_picture(&before), run_free_picture(&after);
 }
 
 static void test_untouched_rows(void **state)
@@ -129,16 +96,16 @@ static void test_decay(void **state)
     run_step(&r);
     for (int64_t row = 0; row < rows; row++)
         assert_int_equal(strength[row], TV_MEMGRAM_STRENGTH_MAX);
-    picture before = take_picture(&r, "memgram.struct", "struct_strength"), after;
+    run_picture before = take_picture(&r, "memgram.struct", "struct_strength"), after;
     set_strength(strength, rows, 61);
     run_step(&r);
     after = take_picture(&r, "memgram.struct", "struct_strength");
     for (int64_t row = 0; row < rows; row++) {
         assert_in_range(strength[row], 30, TV_MEMGRAM_STRENGTH_MAX / 2);
-        assert_true(strength[row] > 30 || !row_moved(&before, &after, row));
+        assert_true(strength[row] > 30 || !run_row_moved(&before, &after, row));
     }
     assert_true(run_figure(&r, "memgram", "struct_used") == 1);
-    free_picture(&before), free_picture(&after);
+    run_free_picture(&before), run_free_picture(&after);
     run_close(&r);
 }
 
