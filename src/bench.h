@@ -79,6 +79,7 @@ void *tv_bench_zeros(tv_bench_pool *pool, int64_t bytes);
 int8_t *tv_bench_int8s(tv_bench_pool *pool, int64_t count, int low,
                        int high); // pseudo-random in [low, high]; so many, then again
 float *tv_bench_floats(tv_bench_pool *pool, int64_t count, float size); // pseudo-random in (-size, size)
+int32_t *tv_bench_numbers(tv_bench_pool *pool, int64_t count);          // 0 .. count - 1
 // A copy of `bytes` of host memory.
 void *tv_bench_copy(tv_bench_pool *pool, const void *host, int64_t bytes);
 void tv_bench_pool_free(tv_bench_pool *pool);

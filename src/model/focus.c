@@ -86,12 +86,8 @@ static void plan_backward(focus_part *part, tv_plan *plan)
 static tv_status focus_plan(tv_part *base, tv_plan *plan)
 {
     focus_part *part = (focus_part *)base;
-    const tv_backend *backend = plan->params->backend;
     int64_t n = part->cell, tokens = plan->tokens, gates = TV_FOCUS_GATES * n, d = plan->config->codebook.width;
     int64_t inputs = part->joined > d ? part->joined : d, outputs = gates > part->width ? gates : part->width;
-    if (backend != NULL && backend->focus.cell == NULL)
-        return TV_FAIL(TV_BACKEND, "backend %s has no part focus yet; take run.backend=cpu, or focus.width=0",
-                       backend->name);
     part->windows = tv_ceil_div(tokens, plan->context);
     part->rows = part->windows * tv_ceil_div(plan->context, part->segment);
     tv_arena *keep = tv_plan_keep(plan);

@@ -55,8 +55,6 @@ static tv_status graph_plan(tv_part *base, tv_plan *plan)
     tv_graph_part *part = (tv_graph_part *)base;
     const tv_backend *backend = plan->params->backend;
     tv_arena *keep = tv_plan_keep(plan);
-    if (backend != NULL && (backend->graph.hop == NULL || backend->memgram.place == NULL))
-        return TV_FAIL(TV_BACKEND, "backend %s has no graph yet; take run.backend=cpu, or graph.hops=0", backend->name);
     part->order = tv_arena_take(keep, plan->tokens, sizeof(int32_t));
     part->group_start = tv_arena_take(keep, plan->tokens + 1, sizeof(int32_t));
     part->distinct = tv_arena_take(&plan->scratch, plan->tokens, sizeof(int32_t));
