@@ -1,11 +1,16 @@
 // The NCCL implementation, in the memory of GPUs. With kernels/cuda the only place that knows CUDA, and the only one
 // that knows nccl.h.
 //
-// MPI brings the ranks together. The communicator does not block: every call is followed by a poll with a deadline, so
-// that a rank whose peers are gone reports it instead of hanging. On an error or at the deadline the communicator is
-// aborted, which takes its kernels off the GPU.
+// MPI brings the ranks together. Collectives are queued and waited for by polls with a deadline, so that a rank whose peers
+// are gone reports it instead of hanging. On an error or at the deadline the communicator is aborted, which takes its
+// kernels off the GPU. NCCL's own way of not blocking costs each collective a thread that sleeps for a tick of the kernel's
+// timer, up to milliseconds; so the communicator blocks, and what waits for other ranks on the host, its start and its
+// end, runs in a thread with a deadline.
 #include <cuda_runtime.h>
 #include <nccl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +20,7 @@
 #include "comm/nccl_lanes.h"
 
 #define CLOSE_SECONDS 60.0
-#define BUSY_POLLS 20000    // polls without a sleep, some ten milliseconds
+#define BUSY_POLLS 1000000  // polls without a sleep, which may last a tick of the kernel's timer: some seconds
 #define STOPPED_SECONDS 2.0 // between two polls: the process was stopped meanwhile, which does not count
 
 typedef struct nccl_state {
@@ -40,6 +45,8 @@ static void pause_after(int64_t polls)
 {
     if (polls > BUSY_POLLS)
         nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    else
+        sched_yield();
 }
 
 static void abort_comm(nccl_state *state)
@@ -108,23 +115,12 @@ static tv_status poll_comm(const tv_comm *comm, ncclResult_t *result)
     return nccl_check(comm, *result, "NCCL", __LINE__);
 }
 
-// Until the last call's own work on the host is done; only then its work on the GPU is on the stream. limit: 0 for the
-// usual one.
-static tv_status settle(const tv_comm *comm, double limit)
+// Behind every collective that is not noted for later.
+static tv_status settle(const tv_comm *comm)
 {
-    poll_clock clock = start_clock(comm, limit);
-    for (int64_t polls = 0;; polls++) {
-        ncclResult_t result;
-        TV_TRY(poll_comm(comm, &result));
-        if (result == ncclSuccess)
-            return TV_OK;
-        TV_TRY(check_deadline(comm, &clock));
-        pause_after(polls);
-    }
+    ncclResult_t result;
+    return state_of(comm)->noting ? TV_OK : poll_comm(comm, &result);
 }
-
-// Behind every collective.
-static tv_status settle_unless_noting(const tv_comm *comm) { return state_of(comm)->noting ? TV_OK : settle(comm, 0); }
 
 static ncclDataType_t item_type(tv_comm_item item)
 {
@@ -140,7 +136,7 @@ static ncclDataType_t item_type(tv_comm_item item)
 static tv_status nccl_sum(tv_comm *comm, void *data, int64_t count, tv_comm_item item, void *stream)
 {
     NCCL_TRY(comm, ncclAllReduce, data, data, (size_t)count, item_type(item), ncclSum, state_of(comm)->comm, stream);
-    return settle_unless_noting(comm);
+    return settle(comm);
 }
 
 // In place: NCCL leaves the result in the rank's own block.
@@ -149,14 +145,14 @@ static tv_status nccl_reduce_scatter(tv_comm *comm, void *data, int64_t block, t
     char *mine = (char *)data + comm->rank * block * tv_comm_item_bytes(item);
     NCCL_TRY(comm, ncclReduceScatter, data, mine, (size_t)block, item_type(item), ncclSum, state_of(comm)->comm,
              stream);
-    return settle_unless_noting(comm);
+    return settle(comm);
 }
 
 static tv_status nccl_all_gather(tv_comm *comm, void *data, int64_t block_bytes, void *stream)
 {
     const char *mine = (const char *)data + comm->rank * block_bytes;
     NCCL_TRY(comm, ncclAllGather, mine, data, (size_t)block_bytes, ncclUint8, state_of(comm)->comm, stream);
-    return settle_unless_noting(comm);
+    return settle(comm);
 }
 
 // Sends and receives of one group run together, so no order among ranks can block.
@@ -179,7 +175,7 @@ static tv_status nccl_all_to_all_v(tv_comm *comm, const tv_all_to_all *a, void *
     }
     state->noting = 0;
     NCCL_TRY(comm, ncclGroupEnd);
-    return settle(comm, 0);
+    return settle(comm);
 }
 
 // NCCL's own from 2.28 on.
@@ -197,7 +193,7 @@ static tv_status nccl_all_to_all(tv_comm *comm, const void *send, void *recv, in
     }
     NCCL_TRY(comm, ncclGroupEnd);
 #endif
-    return settle(comm, 0);
+    return settle(comm);
 }
 
 static tv_status nccl_begin(tv_comm *comm)
@@ -211,7 +207,7 @@ static tv_status nccl_end(tv_comm *comm)
 {
     state_of(comm)->noting = 0;
     NCCL_TRY(comm, ncclGroupEnd);
-    return settle(comm, 0);
+    return settle(comm);
 }
 
 static tv_status nccl_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *stream)
@@ -254,16 +250,79 @@ static tv_status nccl_wait(tv_comm *comm, void *stream)
     return TV_OK;
 }
 
+// A call that waits for other ranks, in a thread of its own.
+typedef struct slow_call {
+    ncclResult_t (*run)(struct slow_call *call);
+    ncclComm_t comm; // out for the start, in for the end
+    ncclUniqueId id; // of the start
+    int ranks, rank, device;
+    ncclResult_t result;
+    atomic_int done;
+} slow_call;
+
+static ncclResult_t start_comm(slow_call *call)
+{
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    return ncclCommInitRankConfig(&call->comm, call->ranks, call->id, call->rank, &config);
+}
+
+static ncclResult_t end_comm(slow_call *call)
+{
+    ncclResult_t result = ncclCommFinalize(call->comm);
+    return result == ncclSuccess ? ncclCommDestroy(call->comm) : result;
+}
+
+static void *run_call(void *argument)
+{
+    slow_call *call = argument;
+    call->result = cudaSetDevice(call->device) == cudaSuccess ? call->run(call) : ncclUnhandledCudaError;
+    atomic_store(&call->done, 1);
+    return NULL;
+}
+
+// Runs *given. When it is not done at the deadline its thread and memory stay, since nothing can stop it: the process is
+// about to leave.
+static tv_status run_in_time(tv_comm *comm, slow_call *given, const char *name, double limit)
+{
+    pthread_t thread;
+    poll_clock clock = start_clock(comm, limit);
+    slow_call *call = malloc(sizeof *call);
+    if (call == NULL)
+        return TV_FAIL(TV_MEMORY, "no memory for a call of NCCL");
+    *call = *given;
+    call->ranks = comm->size;
+    call->rank = comm->rank;
+    tv_status st = cuda_check(comm, cudaGetDevice(&call->device), "cudaGetDevice", __LINE__);
+    if (st == TV_OK && pthread_create(&thread, NULL, run_call, call) != 0)
+        st = TV_FAIL(TV_MEMORY, "no thread for a call of NCCL");
+    if (st != TV_OK) {
+        free(call);
+        return st;
+    }
+    while (!atomic_load(&call->done)) {
+        st = check_deadline(comm, &clock);
+        if (st != TV_OK) {
+            pthread_detach(thread);
+            return st;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    }
+    pthread_join(thread, NULL);
+    *given = *call;
+    free(call);
+    return nccl_check(comm, given->result, name, __LINE__);
+}
+
 // Close must work, so what fails here is passed over.
 static void nccl_close(tv_comm *comm)
 {
     nccl_state *state = state_of(comm);
     if (state == NULL)
         return;
-    if (state->comm != NULL && !comm->broken && nccl_check(comm, ncclCommFinalize(state->comm), "", 0) == TV_OK &&
-        settle(comm, CLOSE_SECONDS) == TV_OK) {
-        ncclCommDestroy(state->comm);
-        state->comm = NULL;
+    if (state->comm != NULL && !comm->broken) {
+        slow_call call = {.run = end_comm, .comm = state->comm};
+        state->comm = NULL; // also where the call fails: what it left behind nobody can use
+        run_in_time(comm, &call, "ncclCommFinalize", CLOSE_SECONDS);
     }
     abort_comm(state);
     if (state->turn != NULL)
@@ -338,6 +397,7 @@ static tv_status check_places(tv_comm *comm, const gpu_place *mine)
 static tv_status make_id(const tv_comm *comm, ncclUniqueId *id)
 {
     setenv("NCCL_NVLS_ENABLE", "0", 0);
+    setenv("NCCL_RUNTIME_CONNECT", "0", 0); // rings and trees connect at the start, which has a deadline
     memset(id, 0, sizeof *id);
     if (comm->rank == 0)
         NCCL_TRY(comm, ncclGetUniqueId, id);
@@ -346,12 +406,12 @@ static tv_status make_id(const tv_comm *comm, ncclUniqueId *id)
 
 static tv_status join(tv_comm *comm, const ncclUniqueId *id)
 {
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
+    slow_call call = {.run = start_comm, .id = *id};
     TV_TRY(tv_fault_status(TV_FAULT_COMM_GPU_START_POINT, TV_COMM));
     tv_ring_enter(&(tv_ring_entry){.op = TV_OP_GPU_START, .wire = TV_WIRE_OTHER, .color = comm->color});
-    NCCL_TRY(comm, ncclCommInitRankConfig, &state_of(comm)->comm, comm->size, *id, comm->rank, &config);
-    return settle(comm, 0);
+    TV_TRY(run_in_time(comm, &call, "ncclCommInitRankConfig", 0));
+    state_of(comm)->comm = call.comm;
+    return TV_OK;
 }
 
 tv_status tv_comm_open_nccl(tv_comm *comm)

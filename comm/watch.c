@@ -1,11 +1,11 @@
 #include "comm/watch.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "comm/hang.h"
 #include "comm/ring.h"
 
@@ -142,11 +142,9 @@ static double start_seconds(void)
     return text && end != text && *end == '\0' && seconds >= 0.1 && seconds <= 1e6 ? seconds : TV_WATCH_START_SECONDS;
 }
 
-// Signals are the other threads' business.
 tv_status tv_watch_open(void)
 {
     pthread_condattr_t clock;
-    sigset_t all, before;
     if (watch.open)
         return TV_OK;
     store(&watch.limit, (int64_t)(start_seconds() * SECOND));
@@ -156,11 +154,7 @@ tv_status tv_watch_open(void)
     pthread_cond_init(&watch.turn, &clock);
     pthread_condattr_destroy(&clock);
     watch.over = 0;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&watch.thread, NULL, run, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed)
+    if (!tv_thread_start(&watch.thread, run, NULL))
         return TV_FAIL(TV_INTERNAL, "the watch over hangs cannot start its thread; is the limit of processes reached?");
     watch.open = 1;
     return TV_OK;

@@ -107,10 +107,11 @@ const tv_checkpoint_info *tv_checkpoint_describe(const tv_checkpoint *checkpoint
 // The arrays it holds (global shape, dtype, b, m, G; first_row 0, count 0, data NULL). The memory belongs to the
 // checkpoint.
 const tv_state_array *tv_checkpoint_arrays(const tv_checkpoint *checkpoint, int64_t *count);
-// Local. Fill array->data with rows [first_row, first_row + count) of (name, part), from whatever shards hold them.
+// Local. For each of `count` arrays: fill array->data with rows [first_row, first_row + count) of (name, part), from whatever shards hold
+// them. Several threads read and check, so many arrays in one call are faster than one by one.
 // Shape, dtype, b, m, G must equal the manifest's (TV_CHECKPOINT names what differs). Packed trits above 242 and
 // exponents outside the window are refused; each block read whole is compared with its XXH3-128.
-tv_status tv_checkpoint_read(tv_checkpoint *checkpoint, const tv_state_array *array);
+tv_status tv_checkpoint_read(tv_checkpoint *checkpoint, const tv_state_array *arrays, int64_t count);
 // Local. Reads every row of every array (with the checks of tv_checkpoint_read) and computes the digest of the state;
 // TV_CHECKPOINT when it is not the manifest's. Needs memory for one block.
 tv_status tv_checkpoint_digest(tv_checkpoint *checkpoint, tv_hash128 *digest);

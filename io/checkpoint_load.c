@@ -1,22 +1,49 @@
 // Reading rows of a checkpoint, whatever ranks wrote them.
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/pack.h"
+#include "base/thread.h"
 #include "io/atomic_file.h"
 #include "io/checkpoint.h"
 #include "io/checkpoint_internal.h"
 #include "io/shard_h5.h"
 
-enum { OPEN_SHARDS_MAX = 64 }; // descriptors kept open
+enum {
+    OPEN_SHARDS_MAX = 64, // descriptors kept open
+    BLOCKS_MAX = 256,
+    THREADS = 4 // that fetch
+};
+
+// rows: global rows [first_row, first_row + count) lie at `data`.
+typedef struct piece {
+    int64_t first_row, count;
+    void *data;
+} piece;
+
+// A block, or a part of one, whose place in its shard is known.
+typedef struct located {
+    int64_t array;
+    const tv_manifest_block *block;
+    piece rows;
+    tv_shard_rows in_shard;
+} located;
 
 struct tv_checkpoint {
     char *dir;
     tv_manifest manifest;
     tv_shard **shards; // of manifest.files[i]; NULL: not open
     int open_shards;
+    located blocks[BLOCKS_MAX]; // still to be fetched
+    int block_count;
+    atomic_int next; // of them
+    pthread_mutex_t lock;
+    tv_status outcome; // of fetching them: the first failure
+    char message[1024];
 };
 
 static void close_shards(tv_checkpoint *checkpoint)
@@ -36,6 +63,7 @@ tv_status tv_checkpoint_open(const char *dir, int verify, tv_checkpoint **out)
         free(checkpoint);
         return TV_FAIL(TV_MEMORY, "no memory to open %s", dir);
     }
+    pthread_mutex_init(&checkpoint->lock, NULL);
     tv_status st = TV_OK;
     TV_TRY_GOTO(st, done, tv_checkpoint_load_manifest(dir, verify, &checkpoint->manifest));
     for (int64_t i = 0; verify && i < checkpoint->manifest.file_count; i++)
@@ -59,6 +87,7 @@ void tv_checkpoint_close(tv_checkpoint *checkpoint)
     close_shards(checkpoint);
     free(checkpoint->shards);
     tv_manifest_free(&checkpoint->manifest);
+    pthread_mutex_destroy(&checkpoint->lock);
     free(checkpoint->dir);
     free(checkpoint);
 }
@@ -70,29 +99,6 @@ const tv_state_array *tv_checkpoint_arrays(const tv_checkpoint *checkpoint, int6
     *count = checkpoint->manifest.array_count;
     return checkpoint->manifest.arrays;
 }
-
-static tv_status open_shard(tv_checkpoint *checkpoint, int64_t file)
-{
-    char *path = NULL;
-    if (checkpoint->shards[file])
-        return TV_OK;
-    if (checkpoint->open_shards >= OPEN_SHARDS_MAX)
-        close_shards(checkpoint);
-    tv_status st = TV_OK;
-    TV_TRY_GOTO(st, done, tv_checkpoint_check_file(checkpoint->dir, &checkpoint->manifest.files[file], 0));
-    TV_TRY_GOTO(st, done, tv_checkpoint_path(checkpoint->dir, checkpoint->manifest.files[file].name, &path));
-    TV_TRY_GOTO(st, done, tv_shard_open(path, &checkpoint->shards[file]));
-    checkpoint->open_shards++;
-done:
-    free(path);
-    return st;
-}
-
-// rows: global rows [first_row, first_row + count) lie at `data`.
-typedef struct piece {
-    int64_t first_row, count;
-    void *data;
-} piece;
 
 static tv_status check_trits(const tv_state_array *a, const piece *p)
 {
@@ -111,7 +117,13 @@ static tv_status check_exponents(const tv_state_array *a, const piece *p)
 {
     const int8_t *e = p->data;
     int low = a->b, high = a->b + tv_lattice_codes(a->m) - 1;
-    for (int64_t i = 0; i < p->count * a->cols; i++)
+    int64_t count = p->count * a->cols;
+    int8_t least = INT8_MAX, most = INT8_MIN;
+    for (int64_t i = 0; i < count; i++) { // without an early exit, so that it vectorises
+        least = e[i] < least ? e[i] : least;
+        most = e[i] > most ? e[i] : most;
+    }
+    for (int64_t i = 0; (least < low || most > high) && i < count; i++)
         if (e[i] < low || e[i] > high)
             return TV_FAIL(TV_CHECKPOINT,
                            "row %" PRId64 ", group %" PRId64 ": the exponent %d is outside its window %d to %d",
@@ -119,33 +131,112 @@ static tv_status check_exponents(const tv_state_array *a, const piece *p)
     return TV_OK;
 }
 
-// The rows of one block into p->data: from its shard, with the block's hash when it is whole, and with the checks of
-// values.
-static tv_status read_block(tv_checkpoint *checkpoint, int64_t array, const tv_manifest_block *block, const piece *p)
+static tv_status check_rows(const tv_checkpoint *checkpoint, const located *f)
 {
-    const tv_state_array *a = &checkpoint->manifest.arrays[array];
-    const char *file = checkpoint->manifest.files[block->file].name;
-    TV_TRY(open_shard(checkpoint, block->file));
-    tv_shard_rows rows = {.array = a,
-                          .number = block->number,
-                          .unchecked = p->count == block->rows,
-                          .block_rows = block->rows,
-                          .skip = p->first_row - block->first_row,
-                          .count = p->count,
-                          .data = p->data};
-    TV_TRY(tv_shard_read(checkpoint->shards[block->file], &rows));
+    const tv_state_array *a = &checkpoint->manifest.arrays[f->array];
+    size_t bytes = (size_t)(f->rows.count * tv_state_row_bytes(a));
+    TV_TRY(tv_io_fault_data(TV_FAULT_LOAD_READ_POINT, f->rows.data, bytes));
     tv_status st = TV_OK;
-    TV_TRY(tv_io_fault_data(TV_FAULT_LOAD_READ_POINT, p->data, (size_t)(p->count * tv_state_row_bytes(a))));
-    if (p->count == block->rows &&
-        !tv_hash_equal(tv_hash_bytes(p->data, (size_t)(p->count * tv_state_row_bytes(a))), block->hash))
+    if (f->in_shard.unchecked && !tv_hash_equal(tv_hash_bytes(f->rows.data, bytes), f->block->hash))
         st = TV_FAIL(TV_CHECKPOINT, "the XXH3-128 of rows %" PRId64 " to %" PRId64 " is not the manifest's",
-                     p->first_row, p->first_row + p->count - 1);
+                     f->rows.first_row, f->rows.first_row + f->rows.count - 1);
     else if (strcmp(a->part, "T") == 0)
-        st = check_trits(a, p);
+        st = check_trits(a, &f->rows);
     else if (strcmp(a->part, "E") == 0)
-        st = check_exponents(a, p);
+        st = check_exponents(a, &f->rows);
     return st == TV_OK ? st
-                       : tv_status_context(st, "%s/%s: /%s/%s/%s", checkpoint->dir, file, a->group, a->name, a->part);
+                       : tv_status_context(st, "%s/%s: /%s/%s/%s", checkpoint->dir,
+                                           checkpoint->manifest.files[f->block->file].name, a->group, a->name, a->part);
+}
+
+// ---- fetching: the part that needs no HDF5, on several threads
+
+static tv_status fetch(const tv_checkpoint *checkpoint, const located *f)
+{
+    TV_TRY(tv_shard_fetch(checkpoint->shards[f->block->file], &f->in_shard));
+    return check_rows(checkpoint, f);
+}
+
+static void *fetch_some(void *argument)
+{
+    tv_checkpoint *checkpoint = argument;
+    for (int i; (i = atomic_fetch_add(&checkpoint->next, 1)) < checkpoint->block_count;) {
+        tv_status st = fetch(checkpoint, &checkpoint->blocks[i]);
+        if (st == TV_OK)
+            continue;
+        pthread_mutex_lock(&checkpoint->lock);
+        if (checkpoint->outcome == TV_OK) {
+            checkpoint->outcome = st;
+            snprintf(checkpoint->message, sizeof checkpoint->message, "%s", tv_status_message());
+        }
+        pthread_mutex_unlock(&checkpoint->lock);
+        break;
+    }
+    return NULL;
+}
+
+static void forget_blocks(tv_checkpoint *checkpoint)
+{
+    for (int i = 0; i < checkpoint->block_count; i++)
+        free(checkpoint->blocks[i].in_shard.places);
+    checkpoint->block_count = 0;
+}
+
+// All that was found. Threads that the system does not give are done without.
+static tv_status fetch_blocks(tv_checkpoint *checkpoint)
+{
+    pthread_t threads[THREADS - 1];
+    int started = 0;
+    checkpoint->outcome = TV_OK;
+    atomic_store(&checkpoint->next, 0);
+    while (started < THREADS - 1 && started < checkpoint->block_count - 1 &&
+           tv_thread_start(&threads[started], fetch_some, checkpoint))
+        started++;
+    fetch_some(checkpoint);
+    for (int i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    forget_blocks(checkpoint);
+    return checkpoint->outcome == TV_OK ? TV_OK : TV_FAIL(checkpoint->outcome, "%s", checkpoint->message);
+}
+
+// ---- finding: HDF5 says where rows are
+
+static tv_status open_shard(tv_checkpoint *checkpoint, int64_t file)
+{
+    char *path = NULL;
+    if (checkpoint->shards[file])
+        return TV_OK;
+    if (checkpoint->open_shards >= OPEN_SHARDS_MAX) {
+        TV_TRY(fetch_blocks(checkpoint));
+        close_shards(checkpoint);
+    }
+    tv_status st = TV_OK;
+    TV_TRY_GOTO(st, done, tv_checkpoint_check_file(checkpoint->dir, &checkpoint->manifest.files[file], 0));
+    TV_TRY_GOTO(st, done, tv_checkpoint_path(checkpoint->dir, checkpoint->manifest.files[file].name, &path));
+    TV_TRY_GOTO(st, done, tv_shard_open(path, &checkpoint->shards[file]));
+    checkpoint->open_shards++;
+done:
+    free(path);
+    return st;
+}
+
+static tv_status find_block(tv_checkpoint *checkpoint, int64_t array, const tv_manifest_block *block, piece rows)
+{
+    if (checkpoint->block_count == BLOCKS_MAX)
+        TV_TRY(fetch_blocks(checkpoint));
+    TV_TRY(open_shard(checkpoint, block->file));
+    located *f = &checkpoint->blocks[checkpoint->block_count];
+    *f = (located){.array = array, .block = block, .rows = rows};
+    f->in_shard = (tv_shard_rows){.array = &checkpoint->manifest.arrays[array],
+                                  .number = block->number,
+                                  .unchecked = rows.count == block->rows,
+                                  .block_rows = block->rows,
+                                  .skip = rows.first_row - block->first_row,
+                                  .count = rows.count,
+                                  .data = rows.data};
+    TV_TRY(tv_shard_locate(checkpoint->shards[block->file], &f->in_shard));
+    checkpoint->block_count++;
+    return TV_OK;
 }
 
 static int64_t find_array(const tv_manifest *manifest, const char *name, const char *part)
@@ -156,7 +247,7 @@ static int64_t find_array(const tv_manifest *manifest, const char *name, const c
     return -1;
 }
 
-tv_status tv_checkpoint_read(tv_checkpoint *checkpoint, const tv_state_array *array)
+static tv_status find_rows(tv_checkpoint *checkpoint, const tv_state_array *array)
 {
     const tv_manifest *manifest = &checkpoint->manifest;
     int64_t index = find_array(manifest, array->name, array->part);
@@ -176,10 +267,21 @@ tv_status tv_checkpoint_read(tv_checkpoint *checkpoint, const tv_state_array *ar
         int64_t high = block->first_row + block->rows < end ? block->first_row + block->rows : end;
         if (low >= high)
             continue;
-        piece p = {low, high - low, (char *)array->data + (low - array->first_row) * row_bytes};
-        TV_TRY(read_block(checkpoint, index, block, &p));
+        piece rows = {low, high - low, (char *)array->data + (low - array->first_row) * row_bytes};
+        TV_TRY(find_block(checkpoint, index, block, rows));
     }
     return TV_OK;
+}
+
+tv_status tv_checkpoint_read(tv_checkpoint *checkpoint, const tv_state_array *arrays, int64_t count)
+{
+    tv_status st = TV_OK;
+    for (int64_t i = 0; st == TV_OK && i < count; i++)
+        st = find_rows(checkpoint, &arrays[i]);
+    if (st == TV_OK)
+        st = fetch_blocks(checkpoint);
+    forget_blocks(checkpoint);
+    return st;
 }
 
 // sum += the row hashes of one array, block by block.
@@ -193,8 +295,9 @@ static tv_status hash_array(tv_checkpoint *checkpoint, int64_t index, tv_hash128
         void *data = malloc(bytes);
         if (!data)
             return TV_FAIL(TV_MEMORY, "no memory for %zu bytes of %s %s", bytes, a->name, a->part);
-        piece p = {block->first_row, block->rows, data};
-        tv_status st = read_block(checkpoint, index, block, &p);
+        tv_status st = find_block(checkpoint, index, block, (piece){block->first_row, block->rows, data});
+        if (st == TV_OK)
+            st = fetch_blocks(checkpoint);
         if (st == TV_OK)
             tv_hash_rows_add(sum, data, block->rows, (size_t)tv_state_row_bytes(a), block->first_row);
         free(data);

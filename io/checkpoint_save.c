@@ -2,7 +2,6 @@
 // long is work of this rank's own and may run on a thread; what ranks say to each other stays with the caller's.
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "io/atomic_file.h"
 #include "io/checkpoint.h"
 #include "io/checkpoint_internal.h"
@@ -47,24 +47,13 @@ static void *run_thread(void *argument)
     return NULL;
 }
 
-// Signals stay with the threads that were there before.
-int tv_save_thread(pthread_t *thread, void *(*work)(void *), void *argument)
-{
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int failed = pthread_create(thread, NULL, work, argument);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return !failed;
-}
-
 // Without a thread, or when the system has none to give, the work is done here.
 static void start_work(tv_checkpoint_writer *w, tv_status (*work)(tv_checkpoint_writer *), int background)
 {
     w->work = work;
     w->outcome = TV_OK;
     atomic_store(&w->busy, 1);
-    w->started = background && tv_save_thread(&w->thread, run_thread, w);
+    w->started = background && tv_thread_start(&w->thread, run_thread, w);
     if (!w->started)
         run_thread(w);
 }

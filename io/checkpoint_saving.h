@@ -58,8 +58,6 @@ tv_status tv_save_groups_open(tv_checkpoint_writer *writer, int64_t writers);
 // Collective. Sets blocks and owners from arrays: this rank's own rows, copied when `copy` is set, or those of its whole group on the rank
 // that writes.
 tv_status tv_save_take_blocks(tv_checkpoint_writer *writer, int copy);
-// Local. Starts a thread that takes no signals; 0 when there is none to have.
-int tv_save_thread(pthread_t *thread, void *(*work)(void *), void *argument);
 // Local. The blocks' sums, the shard on disk and its part of the manifest.
 tv_status tv_save_write_shard(tv_checkpoint_writer *writer);
 // Rank 0. The manifest from all ranks' parts, the rename, then the pruning.

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "io/checkpoint_internal.h"
 #include "io/checkpoint_saving.h"
 #include "io/shard_h5.h"
@@ -72,7 +73,7 @@ tv_status tv_save_write_shard(tv_checkpoint_writer *w)
     if (!w->hashes)
         return TV_FAIL(TV_MEMORY, "no memory for the hashes of %s", name);
     TV_TRY_GOTO(st, done, tv_checkpoint_path(w->temporary, name, &path));
-    int beside = tv_save_thread(&hasher, hash_memory, w);
+    int beside = tv_thread_start(&hasher, hash_memory, w);
     st = tv_shard_write(path, w->blocks, w->block_count, &bytes, &hash);
     if (beside)
         pthread_join(hasher, NULL);

@@ -100,13 +100,83 @@ static tv_status take_experts(const json_t *part, double *values)
     return TV_OK;
 }
 
-static tv_status take_parts(reader *r, const json_t *parts, double *values)
+static tv_status take_gates(const json_t *part, double *values)
 {
+    static const char *const names[] = {"topic", "reset", "dampen", "forget_fast", "forget_slow"};
+    for (int i = 0; i < 5; i++) {
+        TV_TRY(take_number(part, names[i], &values[TV_RUN_TOPIC + i]));
+        values[TV_RUN_TOPIC + i] *= 100;
+    }
+    return TV_OK;
+}
+
+static int is_plain(const char *name, size_t room)
+{
+    size_t length = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.");
+    return length > 0 && length < room && name[length] == '\0';
+}
+
+// "block.3.moe" without its block.
+static const char *without_block(const char *part)
+{
+    const char *rest = strncmp(part, "block.", 6) == 0 ? part + 6 + strspn(part + 6, "0123456789") : part;
+    return rest > part + 6 && *rest == '.' ? rest + 1 : part;
+}
+
+// The figure of this name; NULL in *found when there is no more room, or it is no name that a part would give.
+static tv_status find_figure(tv_run_metrics *out, const char *part, const char *name, tv_run_figure **found)
+{
+    *found = NULL;
+    for (int64_t i = 0; i < out->figure_count && *found == NULL; i++)
+        if (strcmp(out->figures[i].part, part) == 0 && strcmp(out->figures[i].name, name) == 0)
+            *found = &out->figures[i];
+    if (*found || out->figure_count == TV_RUN_FIGURES_MAX || !is_plain(part, sizeof out->figures->part) ||
+        !is_plain(name, sizeof out->figures->name))
+        return TV_OK;
+    TV_TRY(grow(&out->figures, out->figure_count, sizeof *out->figures));
+    *found = &out->figures[out->figure_count++];
+    memset(*found, 0, sizeof **found);
+    snprintf((*found)->part, sizeof(*found)->part, "%s", part);
+    snprintf((*found)->name, sizeof(*found)->name, "%s", name);
+    return TV_OK;
+}
+
+static tv_status take_figures(reader *r, const char *part, const json_t *figures, int64_t step)
+{
+    const char *name;
+    json_t *item;
+    json_object_foreach((json_t *)figures, name, item)
+    {
+        tv_run_figure *figure;
+        double value = json_number_value(item);
+        TV_TRY(find_figure(r->out, without_block(part), name, &figure));
+        if (!json_is_number(item) || fabs(value) > 1e200 || figure == NULL)
+            continue;
+        if (figure->count == 0 || figure->told[figure->count - 1].step != step) {
+            TV_TRY(grow(&figure->told, figure->count, sizeof *figure->told));
+            figure->told[figure->count++] = (tv_run_told){.step = step};
+        }
+        figure->told[figure->count - 1].sum += value;
+        figure->told[figure->count - 1].parts++;
+    }
+    return TV_OK;
+}
+
+static tv_status take_parts(reader *r, const json_t *parts, tv_run_step *step)
+{
+    double *values = step->values;
     const char *name;
     json_t *part;
     json_object_foreach((json_t *)parts, name, part)
     {
         TV_TRY(take_experts(part, values));
+        TV_TRY(take_figures(r, name, part, step->step));
+        if (json_object_get(part, "edges")) {
+            TV_TRY(take_number(part, "edges", &values[TV_RUN_EDGES]));
+            TV_TRY(take_number(part, "mean_score", &values[TV_RUN_EDGE_SCORE]));
+        }
+        if (json_object_get(part, "forget_fast"))
+            TV_TRY(take_gates(part, values));
         int table = json_object_get(part, "rows_used") ? find_table(r->out, name) : -1;
         if (table < 0)
             continue;
@@ -140,6 +210,11 @@ static tv_status go_back(reader *r, int64_t step)
         out->save_count--;
     while (out->ranks_count > 0 && out->ranks[out->ranks_count - 1].step >= step)
         out->ranks_count--;
+    for (int64_t i = 0; i < out->figure_count; i++) {
+        tv_run_figure *figure = &out->figures[i];
+        while (figure->count > 0 && figure->told[figure->count - 1].step >= step)
+            figure->count--;
+    }
     if (r->started)
         return TV_OK;
     r->date = NAN;
@@ -166,11 +241,11 @@ static tv_status read_step(reader *r, const json_t *object)
     const json_t *seconds = json_object_get(object, "seconds");
     TV_TRY(take_number(seconds, "total", &total));
     TV_TRY(take_phases(seconds, step.values));
-    TV_TRY(take_parts(r, json_object_get(object, "parts"), step.values));
     step.values[TV_RUN_FLIPS] = weights > 0 ? 1e6 * flips / weights : NAN;
     step.values[TV_RUN_ZEROS] = weights > 0 ? 100 * zeros / weights : NAN;
     step.values[TV_RUN_RATE] = total > 0 ? bytes / total : NAN;
     TV_TRY(go_back(r, step.step));
+    TV_TRY(take_parts(r, json_object_get(object, "parts"), &step));
     double before = out->step_count ? out->steps[out->step_count - 1].values[TV_RUN_ELAPSED] : 0;
     double spent = date - r->date; // also what lies between two steps of a process: saves, evaluations
     if (!(spent >= 0))             // or NaN
@@ -320,5 +395,8 @@ void tv_run_metrics_free(tv_run_metrics *metrics)
     free(metrics->saves);
     free(metrics->starts);
     free(metrics->ranks);
+    for (int64_t i = 0; i < metrics->figure_count; i++)
+        free(metrics->figures[i].told);
+    free(metrics->figures);
     *metrics = (tv_run_metrics){0};
 }

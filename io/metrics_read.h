@@ -8,6 +8,7 @@
 #include "base/status.h"
 
 #define TV_RUN_TABLES_MAX 4 // codebooks that are told apart
+#define TV_RUN_FIGURES_MAX 64
 
 // Figures of a step; NaN where the line has none.
 typedef enum tv_run_column {
@@ -25,6 +26,13 @@ typedef enum tv_run_column {
     TV_RUN_TOKENS_MIN, // tokens of the expert with the fewest, of all parts
     TV_RUN_TOKENS_MEDIAN,
     TV_RUN_TOKENS_MAX,
+    TV_RUN_EDGES,      // of the graph of motifs
+    TV_RUN_EDGE_SCORE, // their mean score
+    TV_RUN_TOPIC,      // percent, mean gates of the cells over segments; from here
+    TV_RUN_RESET,
+    TV_RUN_DAMPEN,
+    TV_RUN_FORGET_FAST,
+    TV_RUN_FORGET_SLOW,
     TV_RUN_ROWS_USED,                                      // percent of the rows, of each codebook
     TV_RUN_ENTROPY = TV_RUN_ROWS_USED + TV_RUN_TABLES_MAX, // bits, of each codebook
     TV_RUN_COLUMNS = TV_RUN_ENTROPY + TV_RUN_TABLES_MAX
@@ -55,12 +63,25 @@ typedef struct tv_run_ranks {
     double ratio, temperature; // of the hottest GPU
 } tv_run_ranks;
 
+// A figure that a part tells of itself; of the parts of all blocks, "block.0.moe", "block.1.moe" .., together: their mean.
+typedef struct tv_run_told {
+    int64_t step, parts;
+    double sum; // of the parts
+} tv_run_told;
+typedef struct tv_run_figure {
+    char part[48], name[32]; // "codebook", "moe"; "rows_touched": letters, digits, '_', '-' and '.' only
+    tv_run_told *told;
+    int64_t count;
+} tv_run_figure;
+
 typedef struct tv_run_metrics {
     tv_run_step *steps;
     tv_run_eval *evals;
     tv_run_save *saves;
     tv_run_start *starts;
     tv_run_ranks *ranks;
+    tv_run_figure *figures; // in the order in which they first appear, TV_RUN_FIGURES_MAX at most
+    int64_t figure_count;
     int64_t step_count, eval_count, save_count, start_count, ranks_count;
     char tables[TV_RUN_TABLES_MAX][48]; // names of the parts with codebooks
     int table_count;

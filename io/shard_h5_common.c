@@ -51,17 +51,6 @@ hid_t tv_h5_file_type(tv_dtype dtype)
     }
 }
 
-hid_t tv_h5_memory_type(tv_dtype dtype)
-{
-    switch (dtype) {
-    case TV_U8: return H5T_NATIVE_UINT8;
-    case TV_I8: return H5T_NATIVE_INT8;
-    case TV_I16: return H5T_NATIVE_INT16;
-    case TV_I32: return H5T_NATIVE_INT32;
-    default: return H5I_INVALID_HID;
-    }
-}
-
 hid_t tv_h5_driver_access(const H5FD_class_t *class, hid_t *driver, const void *info)
 {
     if (*driver < 0 && (*driver = H5FDregister(class)) < 0)

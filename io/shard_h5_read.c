@@ -181,8 +181,19 @@ static tv_status check_shape(const tv_shard *shard, const char *path, hid_t spac
     return TV_OK;
 }
 
-// No chunk is larger than the dataset: the library takes memory for a whole one.
-static tv_status check_chunks(const tv_shard *shard, const char *path, hid_t dataset, const tv_shard_rows *rows)
+static tv_status check_dataset(const tv_shard *shard, const char *path, hid_t dataset, const tv_shard_rows *rows)
+{
+    TV_TRY(check_storage(shard, path, dataset));
+    TV_TRY(check_type(shard, path, dataset, rows->array->dtype));
+    hid_t space = H5Dget_space(dataset);
+    tv_status st = space >= 0 ? check_shape(shard, path, space, rows) : tv_h5_fail(TV_CHECKPOINT, shard->path, path);
+    if (space >= 0 && H5Sclose(space) < 0 && st == TV_OK)
+        st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
+    return st;
+}
+
+// Chunks are whole rows, and no larger than the dataset: memory is taken for one.
+static tv_status find_chunk_rows(const tv_shard *shard, const char *path, hid_t dataset, tv_shard_rows *rows)
 {
     hsize_t chunk[2] = {0};
     hid_t list = H5Dget_create_plist(dataset);
@@ -192,50 +203,116 @@ static tv_status check_chunks(const tv_shard *shard, const char *path, hid_t dat
     else if (chunk[0] > (hsize_t)rows->block_rows || chunk[1] > (hsize_t)rows->array->cols)
         st = TV_FAIL(TV_CHECKPOINT, "%s: the chunks of %s are larger than all of it, which is refused", shard->path,
                      path);
+    else if (chunk[0] < 1 || chunk[1] != (hsize_t)rows->array->cols)
+        st = TV_FAIL(TV_CHECKPOINT, "%s: the chunks of %s are not whole rows, which is refused", shard->path, path);
     if (list >= 0 && H5Pclose(list) < 0 && st == TV_OK)
         st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
+    rows->chunk_rows = (int64_t)chunk[0];
     return st;
 }
 
-static tv_status read_rows(const tv_shard *shard, const char *path, hid_t dataset, const tv_shard_rows *rows)
+static int64_t first_chunk(const tv_shard_rows *rows) { return rows->skip / rows->chunk_rows; }
+static int64_t end_chunk(const tv_shard_rows *rows) { return tv_ceil_div(rows->skip + rows->count, rows->chunk_rows); }
+
+// Of a chunk without its sum.
+static int64_t chunk_bytes(const tv_shard_rows *rows) { return rows->chunk_rows * tv_state_row_bytes(rows->array); }
+
+static tv_status find_place(const tv_shard *shard, const char *path, hid_t dataset, const tv_shard_rows *rows,
+                            int64_t chunk, int64_t *place)
 {
-    hsize_t start[2] = {(hsize_t)rows->skip, 0}, count[2] = {(hsize_t)rows->count, (hsize_t)rows->array->cols};
-    hid_t space = H5Dget_space(dataset), memory = H5I_INVALID_HID, transfer = H5Pcreate(H5P_DATASET_XFER);
-    tv_status st = TV_OK;
-    if (space < 0 || transfer < 0 || (rows->unchecked && H5Pset_edc_check(transfer, H5Z_DISABLE_EDC) < 0))
-        st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
-    if (st == TV_OK)
-        st = check_shape(shard, path, space, rows);
-    if (st == TV_OK)
-        st = check_chunks(shard, path, dataset, rows);
-    if (st == TV_OK &&
-        ((memory = H5Screate_simple(2, count, NULL)) < 0 ||
-         H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) < 0 ||
-         H5Dread(dataset, tv_h5_memory_type(rows->array->dtype), memory, space, transfer, rows->data) < 0))
-        st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
-    if (transfer >= 0 && H5Pclose(transfer) < 0 && st == TV_OK)
-        st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
-    if (memory >= 0 && H5Sclose(memory) < 0 && st == TV_OK)
-        st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
-    if (space >= 0 && H5Sclose(space) < 0 && st == TV_OK)
-        st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
-    return st;
+    hsize_t offset[2] = {(hsize_t)(chunk * rows->chunk_rows), 0}, bytes = 0;
+    haddr_t address = HADDR_UNDEF;
+    unsigned skipped_filters = 0;
+    if (H5Dget_chunk_info_by_coord(dataset, offset, &skipped_filters, &address, &bytes) < 0)
+        return tv_h5_fail(TV_CHECKPOINT, shard->path, path);
+    if (address == HADDR_UNDEF || skipped_filters != 0 || bytes != (hsize_t)chunk_bytes(rows) + TV_H5_SUM_BYTES ||
+        address > (haddr_t)shard->source->bytes || bytes > (haddr_t)shard->source->bytes - address)
+        return TV_FAIL(TV_CHECKPOINT, "%s: the chunk of %s with row %" PRId64 " is missing, cut or without its sum",
+                       shard->path, path, chunk * rows->chunk_rows);
+    *place = (int64_t)address;
+    return TV_OK;
 }
 
-tv_status tv_shard_read(tv_shard *shard, const tv_shard_rows *rows)
+static tv_status find_places(const tv_shard *shard, const char *path, hid_t dataset, tv_shard_rows *rows)
+{
+    int64_t first = first_chunk(rows), end = end_chunk(rows);
+    // Each chunk takes room in the file, so their number is no larger than that.
+    if (end - first > shard->source->bytes)
+        return TV_FAIL(TV_CHECKPOINT, "%s: %s has more chunks than the file has bytes", shard->path, path);
+    rows->places = malloc((size_t)(end - first + 1) * sizeof *rows->places);
+    if (!rows->places)
+        return TV_FAIL(TV_MEMORY, "no memory for the %" PRId64 " chunks of %s", end - first, path);
+    for (int64_t i = first; i < end; i++)
+        TV_TRY(find_place(shard, path, dataset, rows, i, &rows->places[i - first]));
+    return TV_OK;
+}
+
+tv_status tv_shard_locate(tv_shard *shard, tv_shard_rows *rows)
 {
     char path[1024];
     hid_t dataset = H5I_INVALID_HID;
+    rows->places = NULL;
     tv_status st = open_dataset(shard, rows, path, sizeof path, &dataset);
     if (st == TV_OK)
-        st = check_storage(shard, path, dataset);
+        st = check_dataset(shard, path, dataset, rows);
     if (st == TV_OK)
-        st = check_type(shard, path, dataset, rows->array->dtype);
-    shard->source->raw_allowed = st == TV_OK;
+        st = find_chunk_rows(shard, path, dataset, rows);
     if (st == TV_OK)
-        st = read_rows(shard, path, dataset, rows);
-    shard->source->raw_allowed = 0;
+        st = find_places(shard, path, dataset, rows);
     if (dataset >= 0 && H5Oclose(dataset) < 0 && st == TV_OK)
         st = tv_h5_fail(TV_CHECKPOINT, shard->path, path);
+    if (st != TV_OK) {
+        free(rows->places);
+        rows->places = NULL;
+    }
+    return st;
+}
+
+// ---- rows
+
+static tv_status read_bytes(const tv_shard *shard, int64_t place, void *data, int64_t bytes)
+{
+    for (int64_t done = 0; done < bytes;) {
+        ssize_t n = pread(shard->source->fd, (char *)data + done, (size_t)(bytes - done), place + done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return TV_FAIL(TV_IO, "cannot read %s: %s", shard->path, n < 0 ? strerror(errno) : "it has become shorter");
+        done += n;
+    }
+    return TV_OK;
+}
+
+// A chunk into `buffer`, with its sum compared.
+static tv_status read_checked(const tv_shard *shard, const tv_shard_rows *rows, int64_t place, unsigned char *buffer)
+{
+    int64_t bytes = chunk_bytes(rows);
+    TV_TRY(read_bytes(shard, place, buffer, bytes + TV_H5_SUM_BYTES));
+    uint32_t sum = tv_h5_fletcher32(buffer, (size_t)bytes, 0), stored = 0;
+    for (int i = TV_H5_SUM_BYTES - 1; i >= 0; i--)
+        stored = stored << 8 | buffer[bytes + i];
+    if (sum != stored)
+        return TV_FAIL(TV_CHECKPOINT, "%s: the fletcher32 sum of a chunk of %s %s is wrong", shard->path,
+                       rows->array->name, rows->array->part);
+    return TV_OK;
+}
+
+tv_status tv_shard_fetch(const tv_shard *shard, const tv_shard_rows *rows)
+{
+    int64_t row_bytes = tv_state_row_bytes(rows->array), end = rows->skip + rows->count;
+    unsigned char *buffer = rows->unchecked ? NULL : malloc((size_t)chunk_bytes(rows) + TV_H5_SUM_BYTES);
+    tv_status st = TV_OK;
+    if (!rows->unchecked && !buffer)
+        return TV_FAIL(TV_MEMORY, "no memory for a chunk of %s", shard->path);
+    for (int64_t i = first_chunk(rows); st == TV_OK && i < end_chunk(rows); i++) {
+        int64_t first = i * rows->chunk_rows, low = first > rows->skip ? first : rows->skip,
+                high = first + rows->chunk_rows < end ? first + rows->chunk_rows : end,
+                place = rows->places[i - first_chunk(rows)], bytes = (high - low) * row_bytes;
+        char *to = (char *)rows->data + (low - rows->skip) * row_bytes;
+        st = buffer ? read_checked(shard, rows, place, buffer) : read_bytes(shard, place, to, bytes);
+        if (buffer && st == TV_OK)
+            memcpy(to, buffer + (low - first) * row_bytes, (size_t)bytes);
+    }
+    free(buffer);
     return st;
 }

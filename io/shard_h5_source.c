@@ -1,8 +1,8 @@
-// A small HDF5 file driver for reading: positional reads of a descriptor, and no raw data before a dataset has been looked at.
+// A small HDF5 file driver for reading: positional reads of a descriptor, and no raw data. Rows are read beside the library.
 //
 // Virtual datasets and types of variable length keep their description in global heaps, which the library reads while it opens an
 // object. Seen with HDF5 1.10.8: on a damaged heap it never comes back. Heaps are read as raw data, and a dataset that we accept has
-// none, so all raw data is refused until the reader allows it.
+// none.
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -73,7 +73,7 @@ static herr_t source_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t
     haddr_t end = (haddr_t)source->bytes;
     if (address > end || bytes > end - address)
         return -1;
-    if ((type == H5FD_MEM_DRAW || type == H5FD_MEM_GHEAP) && !source->raw_allowed) {
+    if (type == H5FD_MEM_DRAW || type == H5FD_MEM_GHEAP) {
         source->raw_refused = 1;
         return -1;
     }

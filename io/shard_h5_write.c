@@ -1,17 +1,14 @@
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "io/atomic_file.h"
 #include "io/shard_h5.h"
 #include "io/shard_h5_internal.h"
 
 // What a shard needs while it is written.
 typedef struct writer {
     const char *path;
+    tv_h5_image *image;
     hid_t file, group_creation;
 } writer;
 
@@ -59,7 +56,7 @@ static tv_status make_groups(const writer *w, const tv_state_array *a)
 }
 
 // number: 0, or N for the dataset part.N.
-static tv_status write_array(const writer *w, const tv_state_array *a, int64_t number)
+static tv_status place_array(const writer *w, const tv_state_array *a, int64_t number)
 {
     char path[1024];
     hsize_t shape[2] = {(hsize_t)a->count, (hsize_t)a->cols};
@@ -75,7 +72,7 @@ static tv_status write_array(const writer *w, const tv_state_array *a, int64_t n
         (dataset = H5Dcreate2(w->file, path, tv_h5_file_type(a->dtype), space, H5P_DEFAULT, list, H5P_DEFAULT)) < 0)
         st = tv_h5_fail(TV_IO, w->path, path);
     else
-        st = tv_h5_write_chunks(dataset, w->path, a, (int64_t)chunk_rows(a));
+        st = tv_h5_place_chunks(dataset, w->path, a, (int64_t)chunk_rows(a), w->image);
     if (dataset >= 0 && H5Dclose(dataset) < 0 && st == TV_OK)
         st = tv_h5_fail(TV_IO, w->path, path);
     if (list >= 0 && H5Pclose(list) < 0 && st == TV_OK)
@@ -85,16 +82,14 @@ static tv_status write_array(const writer *w, const tv_state_array *a, int64_t n
     return st;
 }
 
-static tv_status write_arrays(const writer *w, const tv_h5_sink *sink, const tv_state_array *arrays, int64_t count)
+static tv_status place_arrays(const writer *w, const tv_state_array *arrays, int64_t count)
 {
     int64_t number = 0;
     for (int64_t i = 0; i < count; i++) {
         number = i > 0 && tv_shard_same_dataset(&arrays[i - 1], &arrays[i]) ? number + 1 : 0;
         if (arrays[i].count == 0)
             continue; // a block without rows has no dataset
-        TV_TRY(write_array(w, &arrays[i], number));
-        if (sink->error)
-            return TV_OK; // the caller reports it; the rest would be lost anyway
+        TV_TRY(place_array(w, &arrays[i], number));
     }
     return TV_OK;
 }
@@ -109,20 +104,20 @@ static hsize_t head_bytes(const tv_state_array *arrays, int64_t count)
 }
 
 // Times off for the root group too, so that the same rows always give the same bytes.
-static tv_status write_file(tv_h5_sink *sink, const char *path, const tv_state_array *arrays, int64_t count)
+static tv_status make_image(tv_h5_image *image, const char *path, const tv_state_array *arrays, int64_t count)
 {
-    writer w = {.path = path, .file = H5I_INVALID_HID, .group_creation = H5I_INVALID_HID};
+    writer w = {.path = path, .image = image, .file = H5I_INVALID_HID, .group_creation = H5I_INVALID_HID};
     hid_t access = H5I_INVALID_HID, creation = H5I_INVALID_HID;
     tv_status st = TV_OK;
-    // One place for all small things at the head of the file: data lie behind it and are written once.
-    if ((access = tv_h5_sink_access(sink)) < 0 || H5Pset_meta_block_size(access, head_bytes(arrays, count)) < 0 ||
+    // One place for all small things, at the head of the file: a reader finds them together.
+    if ((access = tv_h5_image_access(image)) < 0 || H5Pset_meta_block_size(access, head_bytes(arrays, count)) < 0 ||
         H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) < 0 ||
         (creation = H5Pcreate(H5P_FILE_CREATE)) < 0 || H5Pset_obj_track_times(creation, 0) < 0 ||
         (w.group_creation = H5Pcreate(H5P_GROUP_CREATE)) < 0 || H5Pset_obj_track_times(w.group_creation, 0) < 0 ||
         (w.file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access)) < 0)
         st = tv_h5_fail(TV_IO, path, "cannot create the shard");
     if (st == TV_OK)
-        st = write_arrays(&w, sink, arrays, count);
+        st = place_arrays(&w, arrays, count);
     if (w.file >= 0 && H5Fclose(w.file) < 0 && st == TV_OK)
         st = tv_h5_fail(TV_IO, path, "cannot close the shard");
     const hid_t lists[] = {w.group_creation, creation, access};
@@ -137,44 +132,27 @@ int tv_shard_same_dataset(const tv_state_array *a, const tv_state_array *b)
     return strcmp(a->name, b->name) == 0 && strcmp(a->part, b->part) == 0;
 }
 
-static tv_status sync_and_close(tv_h5_sink *sink, const char *path, tv_status st)
+static tv_status write_image(tv_h5_image *image, const char *path, tv_hash128 *hash)
 {
-    if (st == TV_OK && (tv_fault_errno(TV_FAULT_SAVE_FSYNC_POINT) || fsync(sink->fd) != 0))
-        st = TV_FAIL(tv_io_code(errno), "cannot sync %s to disk: %s", path, strerror(errno));
-    // Advice only: what is read again then comes from the disk. What was read ahead comes from there already, but for what was written
-    // once more since.
-    if (st == TV_OK && sink->rewritten > 0)
-        (void)posix_fadvise(sink->fd, 0, sink->rewritten, POSIX_FADV_DONTNEED);
-    if (st == TV_OK)
-        (void)posix_fadvise(sink->fd, sink->settled, 0, POSIX_FADV_DONTNEED);
-    int failed = tv_fault_errno(TV_FAULT_SAVE_CLOSE_POINT);
-    if ((close(sink->fd) != 0 || failed) && st == TV_OK)
-        st = TV_FAIL(tv_io_code(failed ? failed : errno), "cannot close %s: %s", path,
-                     strerror(failed ? failed : errno));
+    tv_disk_stream *stream = NULL;
+    TV_TRY(tv_disk_stream_open(path, image->bytes, &stream));
+    tv_h5_stream_image(image, stream);
+    tv_status st = tv_disk_stream_finish(stream, hash);
+    tv_disk_stream_free(stream);
     return st;
 }
 
 tv_status tv_shard_write(const char *path, const tv_state_array *arrays, int64_t count, int64_t *bytes,
                          tv_hash128 *hash)
 {
+    tv_h5_image image = {0};
     TV_TRY(tv_h5_start());
-    tv_h5_sink sink = {.fd = -1, .shadow = tv_shadow_new()};
-    if (!sink.shadow)
-        return TV_FAIL(TV_MEMORY, "no memory to write %s", path);
-    if (tv_fault_errno(TV_FAULT_SAVE_CREATE_POINT) == 0)
-        sink.fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (sink.fd < 0) {
-        int error = errno;
-        tv_shadow_free(sink.shadow);
-        return TV_FAIL(tv_io_code(error), "cannot create %s: %s; all ranks must see the run folder on one file system",
-                       path, strerror(error));
-    }
-    tv_status st = write_file(&sink, path, arrays, count);
-    if (sink.error)
-        st = TV_FAIL(tv_io_code(sink.error), "cannot write %s: %s", path, strerror(sink.error));
-    st = sync_and_close(&sink, path, st);
+    tv_status st = make_image(&image, path, arrays, count);
+    if (st == TV_OK && image.lost)
+        st = TV_FAIL(TV_MEMORY, "no memory for the head of %s", path);
     if (st == TV_OK)
-        st = tv_shadow_verify(sink.shadow, path, bytes, hash);
-    tv_shadow_free(sink.shadow);
+        st = write_image(&image, path, hash);
+    *bytes = image.bytes;
+    tv_h5_image_free(&image);
     return st;
 }

@@ -282,7 +282,7 @@ typedef struct tv_gate_backward_args {
 } tv_gate_backward_args;
 
 // Softmax cross-entropy of each row: top = max_v l[v]; z = sum32(exp(l[v] - top)); loss[t] = (log(z) + top) - l[target];
-// grad[t, v] = exp(l[v] - top) * (1 / z), minus 1 at the target. A target < 0 gives loss 0 and gradient 0. grad may be NULL,
+// grad[t, v] = (exp(l[v] - top) * (1 / z), minus 1 at the target) * weight. A target < 0 gives loss 0 and gradient 0. grad may be NULL,
 // or the same array as logits. A NaN or Inf logit (whatever the target) or loss raises fault; loss and gradient are then written as
 // computed.
 typedef struct tv_xent_args {
@@ -291,6 +291,7 @@ typedef struct tv_xent_args {
     const int32_t *targets; // [M], each < V
     float *loss;            // [M]
     float *grad;            // [M, V]
+    float weight;
     int32_t *fault;
 } tv_xent_args;
 
@@ -371,6 +372,8 @@ typedef struct tv_ballot_e_args {
     int64_t *stats; // [1]: exponents moved +=
 } tv_ballot_e_args;
 
+#include "kernels/ops_focus.h"
+#include "kernels/ops_graph.h"
 #include "kernels/ops_memgram.h"
 #include "kernels/ops_modality.h"
 #include "kernels/ops_moe.h"
@@ -461,6 +464,8 @@ typedef struct tv_backend {
     tv_vq_ops vq;             // codebooks: ops_vq.h
     tv_memgram_ops memgram;   // n-grams: ops_memgram.h
     tv_modality_ops modality; // features: ops_modality.h
+    tv_graph_ops graph;     // the graph of motifs: ops_graph.h
+    tv_focus_ops focus;     // the conversation's cells: ops_focus.h
 } tv_backend;
 
 // Spans of time for a profiler, nested; each push has its pop, also after a failure. Nothing where no profiler can listen.

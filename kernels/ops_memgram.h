@@ -14,7 +14,8 @@
 
 #define TV_MEMGRAM_SLOTS_MAX 7
 #define TV_MEMGRAM_STRENGTH_MAX 127
-#define TV_MEMGRAM_HEALTH 8 // classes of strength: 0, then [2^k, 2^(k+1)) for k = 0 .. 6
+#define TV_MEMGRAM_STRENGTH_WHOLE 128 // stands for no strength: f = 1
+#define TV_MEMGRAM_HEALTH 8           // classes of strength: 0, then [2^k, 2^(k+1)) for k = 0 .. 6
 
 // The row of each entry: with n = orders[j] and position p = t mod context in the window, -1 where p + 1 < n, else
 //   h = n 0x9E3779B97F4A7C15;  for i = n - 1 .. 0:  h = (h ^ uint32(ids[t - i])) 0xFF51AFD7ED558CCD;  h = h ^ (h >> 32)
@@ -35,11 +36,11 @@ typedef struct tv_memgram_place_args {
     int32_t *slot;                // [entries]
 } tv_memgram_place_args;
 
-// out[i] = strength[row[i] - first_row], or 0 for a row that the block does not hold.
+// out[i] = strength[row[i] - first_row], without strength TV_MEMGRAM_STRENGTH_WHOLE; 0 for a row that the block does not hold.
 typedef struct tv_memgram_strength_args {
     int64_t count, first_row, held_rows;
     const int32_t *row;     // [count]
-    const int8_t *strength; // [held]
+    const int8_t *strength; // [held], or NULL
     int32_t *out;           // [count]
 } tv_memgram_strength_args;
 
@@ -49,7 +50,7 @@ typedef struct tv_memgram_strength_args {
 //   gate = sigmoid((dot r) k);   f = (v + 128) 2^-8
 //   y[t, c] = fma(gate f, w[c], y[t, c])
 // so the gate's argument is <norm(z), norm(row)> / 8. y starts at 0, or with `accumulate` where it stands. An answer whose row is below 0
-// counts as absent. A trit byte above 242, an exponent outside the window or a strength outside 0 .. 127 raises fault; the answer then counts as
+// counts as absent. A trit byte above 242, an exponent outside the window or a strength outside 0 .. 128 raises fault; the answer then counts as
 // absent too.
 typedef struct tv_memgram_mix_args {
     int64_t tokens, cols;

@@ -68,10 +68,11 @@ static inline TV_HOST_DEVICE int64_t tv_vq_vote_bytes(int64_t cols) { return (8 
 // ---- table -------------------------------------------------------------------------------------------------------------
 
 // Initial state of the held rows, straight into packed form: tv_init_args' for these rows (exponent everywhere, G = d), then in the first p
-// dimensions t = the pattern of the row's bucket and T_accum = 0. T_accum and E_accum may be NULL.
+// dimensions t = the pattern of the row's bucket and T_accum = 0. zeros: every other t = 0. T_accum and E_accum may be NULL.
 typedef struct tv_vq_init_args {
     tv_vq_table table;
     int exponent, threshold; // E; H
+    int zeros;
     uint32_t seed, tensor_id;
 } tv_vq_init_args;
 

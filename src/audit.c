@@ -17,6 +17,7 @@ typedef struct audit {
     int64_t rank_state, rank_decoded, rank_votes, rank_saved, rank_scratch; // bytes of the busiest rank (0)
     int64_t rank_copy;                                                      // of a save beside training, in host memory
     int64_t checkpoint_bytes;
+    int passes;    // of a backward
     json_t *parts; // part -> weights
     json_t *kinds; // array name (T, E, ...) -> bytes
 } audit;
@@ -65,6 +66,7 @@ static tv_status measure(const tv_config *config, int ranks, audit *a)
         TV_TRY_GOTO(st, done, add_array(a, &arrays[i]));
     for (int64_t i = 0; config->checkpoint.async && i < count; i++)
         a->rank_copy += arrays[i].count * tv_state_row_bytes(&arrays[i]);
+    a->passes = model.losses.passes;
     a->rank_state = (int64_t)model.params.state_bytes;
     a->rank_decoded = (int64_t)model.params.decoded_bytes;
     a->rank_votes = (int64_t)model.params.vote_bytes;
@@ -113,6 +115,14 @@ static void print_expert_note(const tv_config *config)
         VOTE_TOKENS);
 }
 
+static void print_pass_note(const audit *a)
+{
+    if (a->passes > 1)
+        printf("note: the groups of the section loss make %d passes of the backward, which some parts run each by "
+               "itself\n",
+               a->passes);
+}
+
 static tv_status print_json(const audit *a, int ranks)
 {
     json_t *rank =
@@ -140,6 +150,7 @@ tv_status tv_audit_print(const tv_config *config, int ranks, int json)
     if (st == TV_OK && !json) {
         print_text(&a, ranks);
         print_expert_note(config);
+        print_pass_note(&a);
     }
     json_decref(a.parts);
     json_decref(a.kinds);

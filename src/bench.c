@@ -58,6 +58,20 @@ void *tv_bench_copy(tv_bench_pool *pool, const void *host, int64_t bytes)
     return memory;
 }
 
+int32_t *tv_bench_numbers(tv_bench_pool *pool, int64_t count)
+{
+    int32_t *numbers = malloc((size_t)count * sizeof *numbers);
+    if (numbers == NULL) {
+        pool->status = TV_FAIL(TV_MEMORY, "no memory for %lld numbers", (long long)count);
+        return NULL;
+    }
+    for (int64_t i = 0; i < count; i++)
+        numbers[i] = (int32_t)i;
+    int32_t *copy = tv_bench_copy(pool, numbers, count * (int64_t)sizeof *numbers);
+    free(numbers);
+    return copy;
+}
+
 // 16 random bits of item i; `block` keeps the draws of eight items.
 static uint32_t draw(tv_rng_block *block, int64_t i)
 {

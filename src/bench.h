@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "comm/comm.h"
 #include "kernels/kernels.h"
+#include "model/part.h"
 
 // The three int8 products against OpenBLAS sgemm on one thread; a table to `out`. The backend is open.
 tv_status tv_bench_gemm(const tv_backend *backend, FILE *out);
@@ -37,6 +38,12 @@ tv_status tv_bench_codebook(tv_comm *comm, const tv_backend *backend, const tv_c
 
 // A table of n-grams: what a unit looks up, its votes and their ballot; a table to `out`. The backend is open.
 tv_status tv_bench_memgram(const tv_backend *backend, FILE *out);
+
+// The graph of motifs: a hop at once and as its pieces, what it adds to the tokens; a table to `out`. The backend is open.
+tv_status tv_bench_graph(const tv_backend *backend, FILE *out);
+
+// The conversation's cells: ops, and the part; a table to `out`. The backend is open.
+tv_status tv_bench_focus(const tv_backend *backend, FILE *out);
 
 // Collective. The mixture of experts: ops and layers with one rank, the exchange of rows with several; a table to `out`, from rank 0. The
 // backend is open.
@@ -72,6 +79,7 @@ void *tv_bench_zeros(tv_bench_pool *pool, int64_t bytes);
 int8_t *tv_bench_int8s(tv_bench_pool *pool, int64_t count, int low,
                        int high); // pseudo-random in [low, high]; so many, then again
 float *tv_bench_floats(tv_bench_pool *pool, int64_t count, float size); // pseudo-random in (-size, size)
+int32_t *tv_bench_numbers(tv_bench_pool *pool, int64_t count);          // 0 .. count - 1
 // A copy of `bytes` of host memory.
 void *tv_bench_copy(tv_bench_pool *pool, const void *host, int64_t bytes);
 void tv_bench_pool_free(tv_bench_pool *pool);
@@ -91,6 +99,33 @@ typedef struct tv_bench_job {
 } tv_bench_job;
 // Seconds of a call: the median of TV_BENCH_ROUNDS rounds of enough calls.
 tv_status tv_bench_time_job(const tv_backend *backend, const tv_bench_job *job, double *seconds);
+
+// A part alone, on one rank: its config (the defaults, and `keys` up to one without a name), how it is made, tokens of the unit.
+typedef struct tv_bench_key {
+    const char *key;
+    int64_t value;
+} tv_bench_key;
+typedef struct tv_bench_part_args {
+    const tv_bench_key *keys;
+    tv_status (*create)(tv_part **part);
+    int64_t tokens;
+} tv_bench_part_args;
+typedef struct tv_bench_part {
+    const tv_backend *backend;
+    tv_config config;
+    tv_params params;
+    tv_part *part;
+    tv_plan plan;
+    tv_unit unit;
+    void *saved, *scratch;
+    float *x, *dx;
+    tv_bench_pool pool;
+} tv_bench_part;
+// tv_bench_part_close also after a failure.
+tv_status tv_bench_part_open(tv_bench_part *part, const tv_backend *backend, const tv_bench_part_args *args);
+void tv_bench_part_close(tv_bench_part *part);
+// Seconds of a forward, and of both.
+tv_status tv_bench_part_time(const tv_bench_part *part, double *forward, double *both);
 
 // A trainer on random text of its own, which lies in a temporary file.
 struct tv_trainer;

@@ -137,7 +137,7 @@ static void make_votes(codebook *c)
     c->votes.rule = (tv_vote_rule){.tau = 0.5f, .levels = 1, .vote_bits = 8};
     c->votes.bytes = tv_bench_zeros(pool, tokens * tv_vq_vote_bytes(WIDTH));
     c->ballot = (tv_vq_ballot_args){.table = c->table, .bytes = c->votes.bytes, .units = 1, .quorum = 1};
-    c->ballot.order = tv_bench_zeros(pool, tokens * INT), c->ballot.distinct = c->group.distinct;
+    c->ballot.distinct = c->group.distinct;
     c->ballot.usage = tv_bench_zeros(pool, c->table.rows * 2), c->ballot.stats = tv_bench_zeros(pool, 3 * 8);
     c->ballot.threshold = 64, c->ballot.eta_q = 8 << 16, c->ballot.exponent_threshold = 8;
     free(row);
@@ -152,17 +152,8 @@ static tv_status prepare(codebook *c, const tv_backend *backend)
     TV_TRY(backend->copy(&rows, c->group.count, sizeof rows, TV_COPY_TO_HOST, NULL));
     c->votes.count = c->ballot.count = rows;
     TV_TRY(run_votes(backend, c));
-    int32_t *numbers = malloc(((size_t)rows + 1) * sizeof *numbers);
-    if (numbers == NULL)
-        return TV_FAIL(TV_MEMORY, "no memory for %d rows", (int)rows);
-    for (int32_t i = 0; i <= rows; i++)
-        numbers[i] = i;
-    c->ballot.start = tv_bench_copy(&c->pool, numbers, (rows + 1) * (int64_t)INT);
-    tv_status st = c->pool.status;
-    if (st == TV_OK)
-        st = backend->copy((void *)c->ballot.order, numbers, (size_t)rows * INT, TV_COPY_TO_DEVICE, NULL);
-    free(numbers);
-    return st;
+    c->ballot.start = c->ballot.order = tv_bench_numbers(&c->pool, rows + 1);
+    return c->pool.status;
 }
 
 static tv_status time_jobs(codebook *c, const tv_backend *backend, FILE *out)

@@ -152,14 +152,7 @@ static tv_status prepare(memgram *m, const tv_backend *backend)
     TV_TRY(backend->copy(&rows, m->group.count, sizeof rows, TV_COPY_TO_HOST, NULL));
     m->place.count = m->strength.count = m->answer.count = m->votes.count = m->ballot.count = m->raise.count = rows;
     TV_TRY(run_both(backend, m));
-    int32_t *numbers = malloc(((size_t)rows + 1) * sizeof *numbers);
-    if (numbers == NULL)
-        return TV_FAIL(TV_MEMORY, "no memory for %d rows", (int)rows);
-    for (int32_t i = 0; i <= rows; i++)
-        numbers[i] = i;
-    m->ballot.start = m->ballot.order = m->raise.start = m->raise.order =
-        tv_bench_copy(&m->pool, numbers, (rows + 1) * (int64_t)INT);
-    free(numbers);
+    m->ballot.start = m->ballot.order = m->raise.start = m->raise.order = tv_bench_numbers(&m->pool, rows + 1);
     return m->pool.status;
 }
 
@@ -187,10 +180,6 @@ tv_status tv_bench_memgram(const tv_backend *backend, FILE *out)
     int64_t rows = backend->host_memory ? 1000000 : 10000000;
     memgram m = {.pool = {.backend = backend}, .tokens = backend->host_memory ? 4096 : 65536};
     m.entries = m.tokens * SLOTS;
-    if (backend->memgram.mix == NULL || backend->vq.group == NULL) {
-        fprintf(out, "memgram: the backend %s has no tables of n-grams yet\n", backend->name);
-        return TV_OK;
-    }
     make_all(&m, rows);
     tv_status st = m.pool.status;
     if (st == TV_OK)

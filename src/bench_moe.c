@@ -7,7 +7,6 @@
 #include "base/config.h"
 #include "bench.h"
 #include "model/moe.h"
-#include "model/slab.h"
 
 enum { CONTEXT = 16, DIGITS = 3, SLOTS = 2, FLOAT = sizeof(float) };
 
@@ -93,109 +92,23 @@ static tv_status bench_ops(const tv_backend *backend, shape n, double copy_rate,
 
 // ---- a layer -----------------------------------------------------------------------------------------------------------------
 
-typedef struct layer {
-    const tv_backend *backend;
-    tv_config config;
-    tv_params params;
-    tv_part *part;
-    tv_plan plan;
-    tv_unit unit;
-    void *saved, *scratch;
-    float *x, *dx;
-    tv_bench_pool pool;
-} layer;
-
-static tv_status configure(layer *l, shape n)
-{
-    char set[64];
-    const struct {
-        const char *key;
-        int64_t value;
-    } keys[] = {{"model.width", n.width}, {"model.context", CONTEXT}, {"moe.experts", n.experts},
-                {"moe.top_k", SLOTS},     {"moe.width", n.inner},     {"train.units", 1}};
-    TV_TRY(tv_config_init(&l->config));
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        snprintf(set, sizeof set, "%s=%lld", keys[i].key, (long long)keys[i].value);
-        TV_TRY(tv_config_set(&l->config, set));
-    }
-    return TV_OK;
-}
-
-static tv_status plan_layer(layer *l)
-{
-    tv_arena_init(&l->plan.saved, "the saved activations");
-    tv_arena_init(&l->plan.scratch, "the scratch buffers");
-    TV_TRY(l->part->ops->plan(l->part, &l->plan));
-    TV_TRY(tv_slab_bind(l->backend, &l->plan.saved, &l->saved));
-    TV_TRY(tv_slab_bind(l->backend, &l->plan.scratch, &l->scratch));
-    return l->part->ops->plan(l->part, &l->plan);
-}
-
-static tv_status open_layer(layer *l, const tv_backend *backend, shape n)
-{
-    tv_params_layout_args layout = {.backend = backend, .ranks = 1, .training = 1, .vote_bits = 8};
-    l->backend = l->pool.backend = backend;
-    TV_TRY(configure(l, n));
-    tv_params_init(&l->params, 0);
-    TV_TRY(tv_moe_create(0, &l->part));
-    TV_TRY(l->part->ops->declare(l->part, &l->params, &l->config));
-    TV_TRY(tv_params_layout(&l->params, &layout));
-    TV_TRY(tv_params_initialise(&l->params, 1, 64));
-    TV_TRY(tv_params_decode(&l->params, 1, NULL));
-    l->plan =
-        (tv_plan){.tokens = n.tokens, .context = CONTEXT, .training = 1, .config = &l->config, .params = &l->params};
-    TV_TRY(plan_layer(l));
-    l->x = tv_bench_floats(&l->pool, n.tokens * n.width, 1.0f);
-    l->dx = tv_bench_floats(&l->pool, n.tokens * n.width, 1.0f);
-    l->unit = (tv_unit){.backend = backend,
-                        .params = &l->params,
-                        .tokens = n.tokens,
-                        .context = CONTEXT,
-                        .training = 1,
-                        .tau = 0.5f,
-                        .levels = 1,
-                        .fault = tv_bench_zeros(&l->pool, sizeof(int32_t))};
-    return l->pool.status;
-}
-
-static void close_layer(layer *l)
-{
-    tv_bench_pool_free(&l->pool);
-    if (l->part != NULL)
-        l->part->ops->free(l->part);
-    l->backend->free(l->scratch);
-    l->backend->free(l->saved);
-    tv_params_free(&l->params);
-    tv_config_free(&l->config);
-}
-
-static tv_status run_forward(const tv_backend *backend, const void *args)
-{
-    const layer *l = args;
-    tv_unit unit = l->unit;
-    (void)backend;
-    return l->part->ops->forward(l->part, &unit, l->x);
-}
-
-static tv_status run_both(const tv_backend *backend, const void *args)
-{
-    const layer *l = args;
-    tv_unit unit = l->unit;
-    TV_TRY(tv_params_clear_votes(&((layer *)args)->params, NULL)); // int8 sums would overflow
-    TV_TRY(run_forward(backend, args));
-    return l->part->ops->backward(l->part, &unit, l->dx);
-}
+static tv_status create_layer(tv_part **part) { return tv_moe_create(0, part); }
 
 static tv_status bench_layer(const tv_backend *backend, shape n, FILE *out)
 {
-    layer l = {0};
+    const tv_bench_key keys[] = {{"model.width", n.width},
+                                 {"model.context", CONTEXT},
+                                 {"moe.experts", n.experts},
+                                 {"moe.top_k", SLOTS},
+                                 {"moe.width", n.inner},
+                                 {"train.units", 1},
+                                 {NULL, 0}};
+    const tv_bench_part_args args = {keys, create_layer, n.tokens};
+    tv_bench_part layer;
     double forward = 0, both = 0;
-    tv_status st = open_layer(&l, backend, n);
-    const tv_bench_job one = {"", run_forward, &l, 0, 0}, two = {"", run_both, &l, 0, 0};
+    tv_status st = tv_bench_part_open(&layer, backend, &args);
     if (st == TV_OK)
-        st = tv_bench_time_job(backend, &one, &forward);
-    if (st == TV_OK)
-        st = tv_bench_time_job(backend, &two, &both);
+        st = tv_bench_part_time(&layer, &forward, &both);
     if (st == TV_OK) {
         // Multiplications and additions of the experts and the shared down projection, thrice: forward, grad-x, votes.
         double work = 2.0 * (double)n.tokens * (double)(SLOTS * 2 * n.inner * n.width + n.inner * n.width);
@@ -205,7 +118,7 @@ static tv_status bench_layer(const tv_backend *backend, shape n, FILE *out)
                 (long long)n.tokens, (long long)n.width, (long long)n.inner, (long long)n.experts, SLOTS, 1e3 * forward,
                 1e3 * both, 3e-12 * work / both);
     }
-    close_layer(&l);
+    tv_bench_part_close(&layer);
     return st;
 }
 

@@ -159,6 +159,7 @@ static tv_status run_xent(const tv_backend *b, const operands *o)
                                    .targets = o->ids,
                                    .loss = o->loss,
                                    .grad = o->y,
+                                   .weight = 1,
                                    .fault = o->fault},
                    NULL);
 }

@@ -38,13 +38,16 @@ static const struct {
     {.name = "moe", .run_ranks = tv_bench_moe},
     {.name = "codebook", .run_config = tv_bench_codebook},
     {.name = "memgram", .run = tv_bench_memgram},
+    {.name = "graph", .run = tv_bench_graph},
+    {.name = "focus", .run = tv_bench_focus},
     {.name = "step", .run_config = tv_bench_step},
     {.name = "memory", .run_config = tv_bench_memory},
     {.name = "save", .disk = tv_bench_save},
 };
 #define BENCH_COUNT ((int64_t)(sizeof benches / sizeof *benches))
 #define BENCH_NAMES                                                                                                    \
-    "all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, memgram, step, memory, save"
+    "all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, memgram, graph, focus, step, "       \
+    "memory, save"
 
 // What the command line says.
 typedef struct request {

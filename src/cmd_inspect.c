@@ -25,7 +25,7 @@ static tv_status read_rows(tv_checkpoint *checkpoint, const tv_state_array *desc
     *data = whole.data = malloc((size_t)(whole.rows * tv_state_row_bytes(&whole)) + 1);
     if (!*data)
         return TV_FAIL(TV_MEMORY, "no memory to read %s/%s", whole.name, whole.part);
-    return tv_checkpoint_read(checkpoint, &whole);
+    return tv_checkpoint_read(checkpoint, &whole, 1);
 }
 
 static tv_status count_array(tv_checkpoint *checkpoint, const tv_state_array *array, tensor_census *census)

@@ -100,7 +100,7 @@ static void add_field(key_values *kv, const tv_config *config, const tv_config_f
 // The sections that say what the model computes.
 static int is_of_model(const char *section)
 {
-    static const char *const sections[] = {"model", "moe", "codebook", "composite", "memgram"};
+    static const char *const sections[] = {"model", "moe", "codebook", "composite", "memgram", "graph", "focus"};
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
         if (strcmp(section, sections[i]) == 0)
             return 1;

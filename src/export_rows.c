@@ -140,5 +140,5 @@ tv_status tv_export_read(tv_checkpoint *checkpoint, const tv_state_array *array,
     block.first_row = first;
     block.count = count;
     block.data = data;
-    return tv_checkpoint_read(checkpoint, &block);
+    return tv_checkpoint_read(checkpoint, &block, 1);
 }

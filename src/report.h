@@ -66,7 +66,8 @@ typedef struct tv_chart {
     const char *id, *title, *unit; // the unit stands above the left axis
     tv_curve curves[TV_CURVES_MAX];
     int curve_count;
-    int from_zero;          // the left axis begins at 0
+    int from_zero; // the left axis begins at 0
+    int small;
     const char *right_unit; // NULL: no right axis
     double right_factor;    // right = left * right_factor
 } tv_chart;
@@ -93,5 +94,7 @@ typedef struct tv_report {
 tv_status tv_report_write(FILE *out, const tv_report *report);
 // Local. The charts alone (report_curves.c).
 tv_status tv_report_write_charts(FILE *out, const tv_report *report);
+// Local. Small charts of what the parts tell of themselves, with their headline; nothing when they tell nothing (report_parts.c).
+tv_status tv_report_write_parts(FILE *out, const tv_report *report);
 
 #endif

@@ -6,12 +6,24 @@
 #include "report.h"
 
 // Units of the drawing; the page scales it to the column's width.
-enum { WIDTH = 420, HEIGHT = 272, LEFT = 56, RIGHT = 14, RIGHT_AXIS = 52, TOP = 26, BOTTOM = 46, MARK_APART = 7 };
+enum {
+    WIDTH = 420,
+    HEIGHT = 272,
+    SMALL_WIDTH = 300,
+    SMALL_HEIGHT = 190,
+    LEFT = 56,
+    RIGHT = 14,
+    RIGHT_AXIS = 52,
+    TOP = 26,
+    BOTTOM = 46,
+    MARK_APART = 7
+};
 
 typedef struct frame {
     double x_low, x_high, y_low, y_high;
     double width, height; // of the plot
-    int64_t outside;      // points above or below
+    int all_width, all_height, small;
+    int64_t outside; // points above or below
 } frame;
 
 static double place_x(const frame *f, double x) { return (x - f->x_low) / (f->x_high - f->x_low) * f->width; }
@@ -125,8 +137,11 @@ static tv_status find_frame(const tv_chart *chart, const tv_run_metrics *run, fr
     double first = (double)run->steps[0].step, last = (double)run->steps[run->step_count - 1].step;
     f->x_low = first - 1 < 0.05 * last ? 0 : first - 1;
     f->x_high = last > f->x_low ? last + 0.015 * (last - f->x_low) : f->x_low + 1; // room for the last marks
-    f->width = WIDTH - LEFT - (chart->right_unit ? RIGHT_AXIS : RIGHT);
-    f->height = HEIGHT - TOP - BOTTOM;
+    f->small = chart->small;
+    f->all_width = f->small ? SMALL_WIDTH : WIDTH;
+    f->all_height = f->small ? SMALL_HEIGHT : HEIGHT;
+    f->width = f->all_width - LEFT - (chart->right_unit ? RIGHT_AXIS : RIGHT);
+    f->height = f->all_height - TOP - BOTTOM;
     return TV_OK;
 }
 
@@ -151,16 +166,16 @@ static double elapsed_at(const tv_run_metrics *run, double x)
 static void write_x_axis(FILE *out, const frame *f, const tv_run_metrics *run)
 {
     char text[24];
-    tv_ticks ticks = tv_ticks_find(f->x_low, f->x_high, 4, 1);
+    tv_ticks ticks = tv_ticks_find(f->x_low, f->x_high, f->small ? 2 : 4, 1);
     fprintf(out, "<text x=\"%d\" y=\"%d\" class=\"e\">step</text><text x=\"%d\" y=\"%d\" class=\"e\">time</text>\n",
-            LEFT - 12, HEIGHT - BOTTOM + 18, LEFT - 12, HEIGHT - BOTTOM + 36);
+            LEFT - 12, f->all_height - BOTTOM + 18, LEFT - 12, f->all_height - BOTTOM + 36);
     for (int i = 0; i < ticks.count; i++) {
         double value = tv_ticks_at(&ticks, i), x = LEFT + place_x(f, value);
         tv_ticks_format(&ticks, i, text);
         fprintf(out, "<path class=\"tick\" d=\"M%.1f %dv5\"/><text x=\"%.1f\" y=\"%d\" class=\"m\">%s</text>", x,
-                HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 18, text);
+                f->all_height - BOTTOM, x, f->all_height - BOTTOM + 18, text);
         tv_time_format(elapsed_at(run, value), text);
-        fprintf(out, "<text x=\"%.1f\" y=\"%d\" class=\"m\">%s</text>\n", x, HEIGHT - BOTTOM + 36,
+        fprintf(out, "<text x=\"%.1f\" y=\"%d\" class=\"m\">%s</text>\n", x, f->all_height - BOTTOM + 36,
                 value > 0 ? text : "0");
     }
 }
@@ -168,7 +183,7 @@ static void write_x_axis(FILE *out, const frame *f, const tv_run_metrics *run)
 static void write_y_axes(FILE *out, const tv_chart *chart, const frame *f)
 {
     char text[24];
-    tv_ticks ticks = tv_ticks_find(f->y_low, f->y_high, 5, 0);
+    tv_ticks ticks = tv_ticks_find(f->y_low, f->y_high, f->small ? 3 : 5, 0);
     fprintf(out, "<text x=\"2\" y=\"14\">%s</text>\n", chart->unit);
     for (int i = 0; i < ticks.count; i++) {
         double y = TOP + place_y(f, tv_ticks_at(&ticks, i));
@@ -180,7 +195,7 @@ static void write_y_axes(FILE *out, const tv_chart *chart, const frame *f)
         return;
     double right = LEFT + f->width, factor = chart->right_factor;
     ticks = tv_ticks_find(f->y_low * factor, f->y_high * factor, 5, 0);
-    fprintf(out, "<text x=\"%d\" y=\"14\" class=\"e\">%s</text>\n", WIDTH - 2, chart->right_unit);
+    fprintf(out, "<text x=\"%d\" y=\"14\" class=\"e\">%s</text>\n", f->all_width - 2, chart->right_unit);
     for (int i = 0; i < ticks.count; i++) {
         double y = TOP + place_y(f, tv_ticks_at(&ticks, i) / factor);
         tv_ticks_format(&ticks, i, text);
@@ -261,8 +276,8 @@ static void write_figure(FILE *out, const tv_chart *chart, const frame *f, const
 {
     fprintf(out, "<figure id=\"%s\"><figcaption><b>%s</b>", chart->id, chart->title);
     write_legend(out, chart);
-    fprintf(out, "</figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s by step\">\n", WIDTH, HEIGHT,
-            chart->title);
+    fprintf(out, "</figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s by step\">\n", f->all_width,
+            f->all_height, chart->title);
     write_y_axes(out, chart, f);
     write_x_axis(out, f, run);
     fprintf(out, "<svg x=\"%d\" y=\"%d\" width=\"%.0f\" height=\"%.0f\">\n", LEFT, TOP, f->width, f->height); // clips

@@ -90,6 +90,15 @@ static tv_status fill_experts(tv_chart *chart, const tv_run_metrics *run)
     return add(chart, run, TV_RUN_TOKENS_MIN, TV_CURVE_LINE, "fewest", 2);
 }
 
+static tv_status fill_gates(tv_chart *chart, const tv_run_metrics *run)
+{
+    static const char *const names[] = {"topic", "reset", "dampen", "fast cell's forget", "slow cell's forget"};
+    *chart = (tv_chart){.id = "gates", .title = "Gates of the cells over segments", .unit = "% open", .from_zero = 1};
+    for (int i = 0; i < 5; i++)
+        TV_TRY(add(chart, run, TV_RUN_TOPIC + i, TV_CURVE_LINE, names[i], i));
+    return TV_OK;
+}
+
 static tv_status add_tables(tv_chart *chart, const tv_run_metrics *run, int column)
 {
     for (int i = 0; i < run->table_count; i++)
@@ -107,6 +116,18 @@ static tv_status fill_entropy(tv_chart *chart, const tv_run_metrics *run)
 {
     *chart = (tv_chart){.id = "entropy", .title = "Entropy of the codes", .unit = "bits", .from_zero = 1};
     return add_tables(chart, run, TV_RUN_ENTROPY);
+}
+
+static tv_status fill_edges(tv_chart *chart, const tv_run_metrics *run)
+{
+    *chart = (tv_chart){.id = "edges", .title = "Graph", .unit = "edges between motifs", .from_zero = 1};
+    return add(chart, run, TV_RUN_EDGES, TV_CURVE_LINE, "edges", 0);
+}
+
+static tv_status fill_scores(tv_chart *chart, const tv_run_metrics *run)
+{
+    *chart = (tv_chart){.id = "scores", .title = "Score of an edge", .unit = "mean", .from_zero = 1};
+    return add(chart, run, TV_RUN_EDGE_SCORE, TV_CURVE_LINE, "score", 1);
 }
 
 // One figure of the records between ranks; none of a run of one rank.
@@ -139,8 +160,10 @@ static tv_status fill_heat(tv_chart *chart, const tv_run_metrics *run)
 
 tv_status tv_report_write_charts(FILE *out, const tv_report *report)
 {
-    static const fill_chart charts[] = {fill_loss,    fill_flips, fill_zeros,   fill_rate, fill_phases,
-                                        fill_experts, fill_rows,  fill_entropy, fill_lag,  fill_heat};
+    static const fill_chart charts[] = {fill_loss, fill_flips,   fill_zeros, fill_rate,   fill_phases, fill_experts,
+
+                                        fill_rows, fill_entropy, fill_edges, fill_scores, fill_gates,  fill_lag,
+                                        fill_heat};
     for (size_t i = 0; i < sizeof charts / sizeof *charts; i++) {
         tv_chart chart = {0};
         tv_status st = charts[i](&chart, &report->run);

@@ -19,6 +19,8 @@ static const char style[] =
     "figure{margin:0;min-width:0;max-width:32rem}@media(min-width:720px){figcaption{min-height:4.6em}}figure>svg{width:"
     "100%;height:"
     "auto;display:block}"
+    ".small{margin-top:10px;grid-template-columns:repeat(auto-fit,minmax(min(100%,15rem),1fr));gap:16px 20px}.small "
+    "figure{max-width:23rem}@media(min-width:720px){.small figcaption{min-height:2.9em}}"
     "figure>svg text{font-size:13.5px;fill:#333}.m{text-anchor:middle}.e{text-anchor:end}"
     ".legend{display:block;font-size:.85rem}.key{display:inline-block;margin-right:14px;white-space:nowrap}"
     ".key svg{width:28px;height:10px;margin-right:5px}"
@@ -288,6 +290,7 @@ tv_status tv_report_write(FILE *out, const tv_report *report)
                  "<div class=\"charts\">\n");
     TV_TRY(tv_report_write_charts(out, report));
     fprintf(out, "</div>\n");
+    TV_TRY(tv_report_write_parts(out, report));
     write_config(out, report);
     write_saves(out, report);
     write_starts(out, run);

@@ -56,18 +56,36 @@ static const char *describe_cpu(void) { return description; }
 #define USE_AVX2(op, args_type) .op = op##_avx2,
 #define USE_AVX512(op, args_type) .op = op##_avx512,
 
-static const tv_backend table_base = {HOST_AND_REF, .open = open_base,
-                                      TV_CPU_OPS(USE_BASE).vq = TV_VQ_OPS_WITH(vq_init_ref, vq_search_ref),
-                                      .memgram = TV_MEMGRAM_OPS_WITH(memgram_mix_ref, memgram_back_ref),
+static const tv_backend table_base = {
+
+    HOST_AND_REF,
+    .open = open_base,
+    TV_CPU_OPS(USE_BASE).vq = TV_VQ_OPS_WITH(vq_init_ref, vq_search_ref),
+
+    .memgram = TV_MEMGRAM_OPS_WITH(memgram_mix_ref, memgram_back_ref),
+    .graph = TV_GRAPH_OPS_OF(ref),
+    .focus = TV_FOCUS_OPS_WITH(_ref),
                                       .modality = {.add = modality_add_ref, .back = modality_back_ref}};
-static const tv_backend table_avx2 = {HOST_AND_REF, .open = open_avx2,
-                                      TV_CPU_OPS(USE_AVX2).vq = TV_VQ_OPS_WITH(vq_init_avx2, vq_search_avx2),
-                                      .memgram = TV_MEMGRAM_OPS_WITH(memgram_mix_avx2, memgram_back_avx2),
+static const tv_backend table_avx2 = {
+
+    HOST_AND_REF,
+    .open = open_avx2,
+    TV_CPU_OPS(USE_AVX2).vq = TV_VQ_OPS_WITH(vq_init_avx2, vq_search_avx2),
+
+    .memgram = TV_MEMGRAM_OPS_WITH(memgram_mix_avx2, memgram_back_avx2),
+    .graph = TV_GRAPH_OPS_OF(avx2),
+    .focus = TV_FOCUS_OPS_WITH(_avx2),
                                       .modality = {.add = modality_add_avx2, .back = modality_back_avx2}};
-static const tv_backend table_avx512 = {HOST_AND_REF, .open = open_avx512,
-                                        TV_CPU_OPS(USE_AVX512).vq = TV_VQ_OPS_WITH(vq_init_avx512, vq_search_avx512),
-                                        .memgram = TV_MEMGRAM_OPS_WITH(memgram_mix_avx512, memgram_back_avx512),
-                                        .modality = {.add = modality_add_avx512, .back = modality_back_avx512}};
+static const tv_backend table_avx512 = {
+
+    HOST_AND_REF,
+    .open = open_avx512,
+    TV_CPU_OPS(USE_AVX512).vq = TV_VQ_OPS_WITH(vq_init_avx512, vq_search_avx512),
+
+    .memgram = TV_MEMGRAM_OPS_WITH(memgram_mix_avx512, memgram_back_avx512),
+                                        .modality = {.add = modality_add_avx512, .back = modality_back_avx512},
+    .graph = TV_GRAPH_OPS_OF(avx512),
+    .focus = TV_FOCUS_OPS_WITH(_avx512)};
 
 // Each level contains the lower ones, so a machine has all tables up to its best.
 static tv_cpu_isa best_isa(void)

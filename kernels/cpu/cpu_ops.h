@@ -62,6 +62,16 @@ TV_CPU_DECLARE(memgram_mix, tv_memgram_mix_args) // of tv_backend.memgram
 TV_CPU_DECLARE(memgram_back, tv_memgram_back_args)
 TV_CPU_DECLARE(modality_add, tv_modality_add_args) // of tv_backend.modality
 TV_CPU_DECLARE(modality_back, tv_modality_back_args)
+TV_CPU_DECLARE(graph_decode, tv_graph_decode_args) // of tv_backend.graph
+TV_CPU_DECLARE(graph_aggregate, tv_graph_aggregate_args)
+TV_CPU_DECLARE(graph_aggregate_backward, tv_graph_aggregate_backward_args)
+TV_CPU_DECLARE(graph_gather, tv_graph_gather_args)
+TV_CPU_DECLARE(graph_gather_backward, tv_graph_gather_backward_args)
+TV_CPU_DECLARE(graph_hop, tv_graph_hop_args)
+TV_CPU_DECLARE(focus_gather, tv_focus_gather_args) // of tv_backend.focus
+TV_CPU_DECLARE(focus_scatter, tv_focus_scatter_args)
+TV_CPU_DECLARE(focus_cell, tv_focus_cell_args)
+TV_CPU_DECLARE(focus_back, tv_focus_back_args)
 #undef TV_CPU_DECLARE
 
 #endif

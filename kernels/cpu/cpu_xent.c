@@ -6,7 +6,7 @@
 enum { CHUNK = 512 }; // a multiple of the 32 lanes
 
 // Loss of one row; grad may be NULL or the row of logits itself.
-static inline float xent_row(const float *logits, int64_t vocab, int32_t target, float *grad)
+static inline float xent_row(const float *logits, int64_t vocab, int32_t target, float *grad, float weight)
 {
     float top = tv_row_max(logits, vocab), wanted = logits[target], lane[TV_LANES] = {0}, e[CHUNK];
     for (int64_t from = 0; from < vocab; from += CHUNK) {
@@ -22,6 +22,8 @@ static inline float xent_row(const float *logits, int64_t vocab, int32_t target,
         for (int64_t v = 0; v < vocab; v++)
             grad[v] = grad[v] * inverse;
         grad[target] = grad[target] - 1.0f;
+        for (int64_t v = 0; weight != 1.0f && v < vocab; v++)
+            grad[v] = grad[v] * weight;
     }
     return (tv_log(z) + top) - wanted;
 }
@@ -39,7 +41,7 @@ static void xent_rows(const void *args, int64_t first, int64_t last, int thread)
             if (grad != NULL)
                 memset(grad, 0, (size_t)a->vocab * sizeof *grad);
         } else {
-            a->loss[t] = xent_row(logits, a->vocab, a->targets[t], grad);
+            a->loss[t] = xent_row(logits, a->vocab, a->targets[t], grad, a->weight);
             bad |= tv_abs_bits(a->loss[t]) >= TV_BITS_INF;
         }
         if (bad)

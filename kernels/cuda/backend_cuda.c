@@ -103,6 +103,22 @@ const tv_backend *tv_backend_cuda(void)
                     .raise = memgram_raise_cuda,
                     .decay = memgram_decay_cuda},
         .modality = {.add = modality_add_cuda, .back = modality_back_cuda},
+        .graph = {.decode = graph_decode_cuda,
+                  .aggregate = graph_aggregate_cuda,
+                  .aggregate_backward = graph_aggregate_backward_cuda,
+                  .scale = graph_scale_cuda,
+                  .scale_backward = graph_scale_backward_cuda,
+                  .gather = graph_gather_cuda,
+                  .gather_backward = graph_gather_backward_cuda,
+                  .hop = graph_hop_cuda},
+        .focus = {.kinds = focus_kinds_cuda,
+                  .gather = focus_gather_cuda,
+                  .scatter = focus_scatter_cuda,
+                  .load = focus_load_cuda,
+                  .save = focus_save_cuda,
+                  .cell = focus_cell_cuda,
+                  .back = focus_back_cuda,
+                  .gates = focus_gates_cuda},
     };
     return &table;
 }

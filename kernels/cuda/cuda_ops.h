@@ -90,6 +90,22 @@ tv_status memgram_raise_cuda(const tv_memgram_raise_args *a, void *stream);
 tv_status memgram_decay_cuda(const tv_memgram_decay_args *a, void *stream);
 tv_status modality_add_cuda(const tv_modality_add_args *a, void *stream);
 tv_status modality_back_cuda(const tv_modality_back_args *a, void *stream);
+tv_status graph_decode_cuda(const tv_graph_decode_args *a, void *stream);
+tv_status graph_aggregate_cuda(const tv_graph_aggregate_args *a, void *stream);
+tv_status graph_aggregate_backward_cuda(const tv_graph_aggregate_backward_args *a, void *stream);
+tv_status graph_scale_cuda(const tv_graph_scale_args *a, void *stream);
+tv_status graph_scale_backward_cuda(const tv_graph_scale_backward_args *a, void *stream);
+tv_status graph_gather_cuda(const tv_graph_gather_args *a, void *stream);
+tv_status graph_gather_backward_cuda(const tv_graph_gather_backward_args *a, void *stream);
+tv_status graph_hop_cuda(const tv_graph_hop_args *a, void *stream);
+tv_status focus_kinds_cuda(const tv_focus_kinds_args *a, void *stream);
+tv_status focus_gather_cuda(const tv_focus_gather_args *a, void *stream);
+tv_status focus_scatter_cuda(const tv_focus_scatter_args *a, void *stream);
+tv_status focus_load_cuda(const tv_focus_load_args *a, void *stream);
+tv_status focus_save_cuda(const tv_focus_save_args *a, void *stream);
+tv_status focus_cell_cuda(const tv_focus_cell_args *a, void *stream);
+tv_status focus_back_cuda(const tv_focus_back_args *a, void *stream);
+tv_status focus_gates_cuda(const tv_focus_gates_args *a, void *stream);
 tv_status moe_open_cuda(void); // before the experts' products
 tv_status ballot_e_many_cuda(const tv_ballot_e_args *list, int64_t count, void *stream);
 

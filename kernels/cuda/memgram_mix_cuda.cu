@@ -24,7 +24,7 @@ __device__ static inline held_row read_row(const uint8_t *bytes, int32_t u, int6
     const uint8_t *at = bytes + u * tv_vq_answer_bytes(cols);
     int id = ((const int32_t *)at)[0], strength = ((const int32_t *)at)[1], code = (int8_t)at[8 + packed] - base;
     bool bad =
-        code < 0 || code >= tv_lattice_codes(mantissa_bits) || strength < 0 || strength > TV_MEMGRAM_STRENGTH_MAX;
+        code < 0 || code >= tv_lattice_codes(mantissa_bits) || strength < 0 || strength > TV_MEMGRAM_STRENGTH_WHOLE;
     bad |= __any_sync(0xFFFFFFFFu, lane < packed && at[8 + lane] > TV_TRIT_BYTE_MAX) != 0;
     if (bad && fault && lane == 0)
         *fault = 1;

@@ -57,7 +57,8 @@ __global__ static void strength_kernel(tv_memgram_strength_args a)
     if (i >= a.count)
         return;
     int64_t at = a.row[i] - a.first_row;
-    a.out[i] = at >= 0 && at < a.held_rows ? a.strength[at] : 0;
+    bool held = at >= 0 && at < a.held_rows;
+    a.out[i] = !held ? 0 : a.strength ? a.strength[at] : TV_MEMGRAM_STRENGTH_WHOLE;
 }
 
 extern "C" tv_status memgram_strength_cuda(const tv_memgram_strength_args *a, void *stream)

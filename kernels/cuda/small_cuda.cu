@@ -122,9 +122,10 @@ extern "C" tv_status row_sum_cuda(const tv_row_sum_args *a, void *stream)
 }
 
 // Loss and gradient of a row by a warp. logits and grad may be the same row: each lane reads an element before it writes it.
-__device__ static void xent_row(const float *logits, int64_t vocab, int32_t target, float *grad, float *loss,
-                                int32_t *fault)
+__device__ static void xent_row(const tv_xent_args *a, int64_t t, const float *logits, float *grad)
 {
+    int64_t vocab = a->vocab;
+    int32_t target = a->targets[t];
     int lane = tv_warp_lane();
     float top = logits[0], wanted = logits[target], sum = 0.0f;
     for (int64_t v = lane; v < vocab; v += TV_WARP)
@@ -140,12 +141,12 @@ __device__ static void xent_row(const float *logits, int64_t vocab, int32_t targ
     float z = tv_warp_combine(sum), inverse = 1.0f / z;
     for (int64_t v = lane; grad && v < vocab; v += TV_WARP) {
         float p = grad[v] * inverse;
-        grad[v] = v == target ? p - 1.0f : p;
+        grad[v] = (v == target ? p - 1.0f : p) * a->weight;
     }
     if (lane == 0) {
-        *loss = (tv_log(z) + top) - wanted;
-        if ((tv_float_bits(*loss) & 0x7FFFFFFFu) >= TV_BITS_INF)
-            *fault = 1;
+        a->loss[t] = (tv_log(z) + top) - wanted;
+        if ((tv_float_bits(a->loss[t]) & 0x7FFFFFFFu) >= TV_BITS_INF)
+            *a->fault = 1;
     }
 }
 
@@ -162,7 +163,7 @@ __global__ static void xent_kernel(tv_xent_args a)
             *a.fault = 1;
     __syncwarp();
     if (a.targets[t] >= 0) {
-        xent_row(logits, a.vocab, a.targets[t], grad, a.loss + t, a.fault);
+        xent_row(&a, t, logits, grad);
         return;
     }
     if (lane == 0)

@@ -48,8 +48,8 @@ __global__ static void __launch_bounds__(THREADS) init_trits_kernel(tv_vq_init_a
             uint32_t byte = 0;
             for (int j = 0; j < 5; j++) {
                 int c = 5 * k + j;
-                uint32_t digit = TV_TRIT_PAD_DIGIT;
-                if (c < cols)
+                uint32_t digit = c < cols ? 1 : TV_TRIT_PAD_DIGIT; // 1: the trit 0
+                if (c < cols && !a.zeros)
                     digit = next_draw(&run, (uint64_t)(row * cols + c), c == 0) * 3 >> 16;
                 if (c < table.bits)
                     digit = (uint32_t)(tv_vq_pattern(bucket, c) + 1);

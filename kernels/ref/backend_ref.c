@@ -141,6 +141,8 @@ const tv_backend *tv_backend_ref(void)
         .vq = TV_VQ_OPS_WITH(vq_init_ref, vq_search_ref),
         .memgram = TV_MEMGRAM_OPS_WITH(memgram_mix_ref, memgram_back_ref),
         .modality = {.add = modality_add_ref, .back = modality_back_ref},
+        .graph = TV_GRAPH_OPS_OF(ref),
+        .focus = TV_FOCUS_OPS_WITH(_ref),
     };
     return &table;
 }

@@ -18,7 +18,8 @@ static inline tv_memgram_answer tv_memgram_read(const uint8_t *bytes, int32_t u,
     int code = (int8_t)at[8 + packed] - base;
     memcpy(&row, at, 4);
     memcpy(&strength, at + 4, 4);
-    int bad = code < 0 || code >= tv_lattice_codes(mantissa_bits) || strength < 0 || strength > TV_MEMGRAM_STRENGTH_MAX;
+    int bad =
+        code < 0 || code >= tv_lattice_codes(mantissa_bits) || strength < 0 || strength > TV_MEMGRAM_STRENGTH_WHOLE;
     for (int64_t i = 0; i < packed; i++)
         bad |= at[8 + i] > TV_TRIT_BYTE_MAX;
     if (bad && fault)

@@ -27,7 +27,8 @@ tv_status memgram_strength_ref(const tv_memgram_strength_args *a, void *stream)
     (void)stream;
     for (int64_t i = 0; i < a->count; i++) {
         int64_t at = a->row[i] - a->first_row;
-        a->out[i] = at >= 0 && at < a->held_rows ? a->strength[at] : 0;
+        int held = at >= 0 && at < a->held_rows;
+        a->out[i] = !held ? 0 : a->strength ? a->strength[at] : TV_MEMGRAM_STRENGTH_WHOLE;
     }
     return TV_OK;
 }

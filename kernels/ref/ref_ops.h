@@ -100,11 +100,45 @@ tv_status memgram_decay_ref(const tv_memgram_decay_args *a, void *stream);
 tv_status modality_add_ref(const tv_modality_add_args *a, void *stream);
 tv_status modality_back_ref(const tv_modality_back_args *a, void *stream);
 
+tv_status graph_decode_ref(const tv_graph_decode_args *a, void *stream);
+tv_status graph_aggregate_ref(const tv_graph_aggregate_args *a, void *stream);
+tv_status graph_aggregate_backward_ref(const tv_graph_aggregate_backward_args *a, void *stream);
+tv_status graph_scale_ref(const tv_graph_scale_args *a, void *stream);
+tv_status graph_scale_backward_ref(const tv_graph_scale_backward_args *a, void *stream);
+tv_status graph_gather_ref(const tv_graph_gather_args *a, void *stream);
+tv_status graph_gather_backward_ref(const tv_graph_gather_backward_args *a, void *stream);
+tv_status graph_hop_ref(const tv_graph_hop_args *a, void *stream);
+
+// The graph ops: `isa` names the versions of those that a backend has its own of, ref for the definition's.
+#define TV_GRAPH_OPS_OF(isa)                                                                                           \
+    {                                                                                                                  \
+        .decode = graph_decode_##isa, .aggregate = graph_aggregate_##isa,                                              \
+        .aggregate_backward = graph_aggregate_backward_##isa, .scale = graph_scale_ref,                                \
+        .scale_backward = graph_scale_backward_ref, .gather = graph_gather_##isa,                                      \
+        .gather_backward = graph_gather_backward_##isa, .hop = graph_hop_##isa                                         \
+    }
+
 // The n-gram ops of ref, with a backend's own versions of two of them.
 #define TV_MEMGRAM_OPS_WITH(mix_, back_)                                                                               \
     {                                                                                                                  \
         .hash = memgram_hash_ref, .place = memgram_place_ref, .strength = memgram_strength_ref, .mix = mix_,           \
         .back = back_, .raise = memgram_raise_ref, .decay = memgram_decay_ref                                          \
+    }
+
+// The conversation's cells; kinds, load, save and gates are ref's in every host backend.
+tv_status focus_kinds_ref(const tv_focus_kinds_args *a, void *stream);
+tv_status focus_gather_ref(const tv_focus_gather_args *a, void *stream);
+tv_status focus_scatter_ref(const tv_focus_scatter_args *a, void *stream);
+tv_status focus_load_ref(const tv_focus_load_args *a, void *stream);
+tv_status focus_save_ref(const tv_focus_save_args *a, void *stream);
+tv_status focus_cell_ref(const tv_focus_cell_args *a, void *stream);
+tv_status focus_back_ref(const tv_focus_back_args *a, void *stream);
+tv_status focus_gates_ref(const tv_focus_gates_args *a, void *stream);
+#define TV_FOCUS_OPS_WITH(suffix)                                                                                      \
+    {                                                                                                                  \
+        .kinds = focus_kinds_ref, .gather = focus_gather##suffix, .scatter = focus_scatter##suffix,                    \
+        .load = focus_load_ref, .save = focus_save_ref, .cell = focus_cell##suffix, .back = focus_back##suffix,        \
+        .gates = focus_gates_ref                                                                                       \
     }
 
 // The codebook ops of ref, with a backend's own versions of two of them.

@@ -29,9 +29,10 @@ tv_status vq_init_ref(const tv_vq_init_args *a, void *stream)
     if (!table->cols)
         return TV_OK;
     TV_TRY(init_ref(&init, stream));
-    for (int64_t n = 0; n < table->held_rows && table->bits; n++) {
-        int8_t trits[TV_VQ_COLS_MAX];
-        tv_unpack_row(table->T + n * bytes, table->cols, trits);
+    for (int64_t n = 0; n < table->held_rows && (table->bits || a->zeros); n++) {
+        int8_t trits[TV_VQ_COLS_MAX] = {0};
+        if (!a->zeros)
+            tv_unpack_row(table->T + n * bytes, table->cols, trits);
         stamp_pattern(table, table->first_row + n, trits);
         tv_pack_row(trits, table->cols, table->T + n * bytes);
         if (table->T_accum)

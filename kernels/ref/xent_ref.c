@@ -11,7 +11,7 @@ static float largest(const float *x, int64_t count)
 }
 
 // Loss of one row; grad may be NULL or the row of logits itself.
-static float xent_row(const float *logits, int64_t vocab, int32_t target, float *grad)
+static float xent_row(const float *logits, int64_t vocab, int32_t target, float *grad, float weight)
 {
     float top = largest(logits, vocab), lane[32] = {0};
     float wanted = logits[target];
@@ -24,7 +24,7 @@ static float xent_row(const float *logits, int64_t vocab, int32_t target, float 
     float z = tv_lanes_combine(lane), inverse = 1.0f / z;
     for (int64_t v = 0; grad && v < vocab; v++) {
         float p = grad[v] * inverse;
-        grad[v] = v == target ? p - 1.0f : p;
+        grad[v] = (v == target ? p - 1.0f : p) * weight;
     }
     return (tv_log(z) + top) - wanted;
 }
@@ -42,7 +42,7 @@ tv_status xent_ref(const tv_xent_args *a, void *stream)
                 grad[v] = 0.0f;
             continue;
         }
-        a->loss[t] = xent_row(logits, a->vocab, a->targets[t], grad);
+        a->loss[t] = xent_row(logits, a->vocab, a->targets[t], grad, a->weight);
         if (tv_abs_bits(a->loss[t]) >= TV_BITS_INF)
             *a->fault = 1;
     }

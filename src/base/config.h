@@ -55,11 +55,20 @@ typedef struct tv_config_composite {
     int64_t rows; // 0: none
 } tv_config_composite;
 
+// The graph of motifs.
+typedef struct tv_config_graph {
+    int64_t hops; // 0: none
+    int64_t width, edges_per_node, max_edges, lora_rank;
+    int64_t decay_every; // steps
+    int dense;
+} tv_config_graph;
+
 // Tables of n-grams.
 typedef struct tv_config_memgram {
     int64_t rows;                       // of each table; 0: none
     int64_t orders[TV_CONFIG_INTS_MAX]; // n of each n-gram, ascending
     int64_t order_count;
+    int64_t strength;    // 0 or 1: rows count the more the more they are used
     int64_t decay_every; // steps
 } tv_config_memgram;
 
@@ -70,11 +79,25 @@ typedef struct tv_config_modality {
     int64_t image_frames, audio_frames; // features of an item
 } tv_config_modality;
 
-typedef enum tv_loss_groups { TV_LOSS_ALL, TV_LOSS_PART } tv_loss_groups;
+// The conversation's cells.
+typedef struct tv_config_focus {
+    int64_t width;         // n of each cell; 0: none
+    int64_t segment;       // P, tokens
+    int64_t bptt;          // segments
+    int64_t codebook_rows; // 0: none; the rest is codebook's
+} tv_config_focus;
 
+#define TV_LOSS_GROUPS_MAX 15
+#define TV_LOSS_GROUP_BYTES 63 // of a name
+
+// A weight and the groups of tensors that it may move (model/losses.h), each.
 typedef struct tv_config_loss {
+    double cross_entropy_weight;
+    char **cross_entropy_groups;
+    int64_t cross_entropy_group_count;
     double commitment_weight;
-    int64_t commitment_groups; // tv_loss_groups
+    char **commitment_groups;
+    int64_t commitment_group_count;
 } tv_config_loss;
 
 typedef struct tv_config_parallel {
@@ -82,12 +105,15 @@ typedef struct tv_config_parallel {
     int64_t table_ranks;  // 0: all ranks, or as many as a table has buckets
 } tv_config_parallel;
 
+typedef enum tv_order { TV_ORDER_RANDOM, TV_ORDER_STREAM } tv_order;
+
 typedef struct tv_config_data {
     char **train; // paths, relative to the working directory
     int64_t train_count;
     char *valid; // "" = the last valid_bytes of train
     int64_t valid_bytes;
     char *image_features, *audio_features; // files; "": none
+    int64_t order; // tv_order
 } tv_config_data;
 
 typedef struct tv_config_train {
@@ -149,6 +175,8 @@ typedef struct tv_config {
     tv_config_composite composite;
     tv_config_memgram memgram;
     tv_config_modality modality;
+    tv_config_graph graph;
+    tv_config_focus focus;
     tv_config_loss loss;
     tv_config_parallel parallel;
     tv_config_data data;
@@ -172,7 +200,7 @@ tv_status tv_config_read_text(tv_config *config, const char *name, const char *t
 // One "section.key=value" (value in YAML's own syntax; lists as [a, b]). Errors name the option and the nearest key.
 tv_status tv_config_set(tv_config *config, const char *assignment);
 // Rules between keys: width divisible by heads, head width even, unit tokens <= 131072, U q <= 32767, quorum <= U q,
-// reduced lengths, top_k <= experts, expert_ranks divides experts, tables of at least 2 rows, ascending memgram.orders, features that leave room for text and have a file, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
+// reduced lengths, top_k <= experts, expert_ranks divides experts, tables of at least 2 rows, ascending memgram.orders, features that leave room for text and have a file, a graph as wide as its codebook, a context of whole segments and at least two, with focus, no flip_cap with budget, rho falling, stop_at <= steps, a text to validate on when it is asked for.
 // Messages show the arithmetic.
 tv_status tv_config_check(const tv_config *config);
 // Inner width of an expert: moe.width, or model.ffn when that is 0.
@@ -188,7 +216,7 @@ tv_status tv_config_writers(const tv_config *config, int64_t *writers);
 // Resolved YAML, malloc'd, in schema order; reading it back gives the same config, to the last bit of a float.
 tv_status tv_config_text(const tv_config *config, char **text);
 // XXH3-128 over "section.key=value\n" of the keys that define the run's bits, in schema order: model, moe (only with
-// experts, and without dense_dispatch_max_tokens), codebook, composite and loss (only with a codebook), memgram (only with rows), modality (only with a width), data.valid_bytes (0 when data.valid names a file, since nothing is held
+// experts, and without dense_dispatch_max_tokens), codebook, composite and loss.commitment_* (only with a codebook, the conversation's too), loss.cross_entropy_* (only where they are not the default), memgram (only with rows), graph (only with hops), focus (only with a width), data.order (only stream), modality (only with a width), data.valid_bytes (0 when data.valid names a file, since nothing is held
 // out then), train (without stop_at, eval_*), vote (without exchange and bucket_bytes), update.
 // Paths, run, checkpoint, guard, comm, parallel may change on resume. TV_MEMORY only.
 tv_status tv_config_hash(const tv_config *config, tv_hash128 *hash);

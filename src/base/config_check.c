@@ -5,7 +5,7 @@
 
 #include "base/config_schema.h"
 
-enum { UNIT_TOKENS_MAX = 131072, VOTE_SUM_MAX = 32767 };
+enum { UNIT_TOKENS_MAX = 131072, VOTE_SUM_MAX = 32767, DENSE_ROWS_MAX = 65536 };
 
 // `what` is the length's arithmetic, `key` what to make smaller.
 static tv_status check_reduced_length(const tv_config_model *m, int64_t length, const char *what, const char *key)
@@ -81,6 +81,14 @@ static tv_status check_codebook(const tv_config *c)
     return TV_OK;
 }
 
+static tv_status check_group_count(int64_t count, const char *key)
+{
+    if (count <= TV_LOSS_GROUPS_MAX)
+        return TV_OK;
+    return TV_FAIL(TV_CONFIG, "%s has %" PRId64 " groups; take at most %d: kinds of parts instead of their names", key,
+                   count, TV_LOSS_GROUPS_MAX);
+}
+
 static tv_status check_memgram(const tv_config *c)
 {
     const tv_config_memgram *m = &c->memgram;
@@ -124,6 +132,54 @@ static tv_status check_modality(const tv_config *c)
                        " and leave no text; take fewer modality.image_frames or modality.audio_frames, or a longer "
                        "context",
                        before, c->model.context);
+    return TV_OK;
+}
+
+static tv_status check_graph(const tv_config *c)
+{
+    const tv_config_graph *g = &c->graph;
+    if (g->hops == 0)
+        return TV_OK;
+    if (c->codebook.rows == 0)
+        return TV_FAIL(TV_CONFIG,
+                       "graph.hops %" PRId64
+                       " needs the motifs of a codebook, but codebook.rows is 0; take both or neither",
+                       g->hops);
+    if (g->width != c->codebook.width)
+        return TV_FAIL(TV_CONFIG,
+                       "graph.width %" PRId64 " is not codebook.width %" PRId64
+                       ", but its nodes are the codebook's rows; take the same",
+                       g->width, c->codebook.width);
+    if (g->max_edges < g->edges_per_node)
+        return TV_FAIL(TV_CONFIG,
+                       "graph.max_edges %" PRId64 " is less than graph.edges_per_node %" PRId64
+                       "; take at least as many",
+                       g->max_edges, g->edges_per_node);
+    if (g->dense && c->codebook.rows > DENSE_ROWS_MAX)
+        return TV_FAIL(TV_CONFIG,
+                       "graph.dense keeps an index of codebook.rows %" PRId64 ", more than %d; set graph.dense: false",
+                       c->codebook.rows, DENSE_ROWS_MAX);
+    return TV_OK;
+}
+
+static tv_status check_focus(const tv_config *c)
+{
+    int64_t context = c->model.context, segment = c->focus.segment;
+    if (c->focus.width == 0)
+        return TV_OK;
+    TV_TRY(check_table(c->focus.codebook_rows, "focus.codebook_rows"));
+    if (context % segment != 0) {
+        int64_t whole = context < segment ? segment : context / segment * segment;
+        return TV_FAIL(TV_CONFIG,
+                       "model.context = %" PRId64 " is no multiple of focus.segment = %" PRId64
+                       "; take a context of %" PRId64 " or another segment",
+                       context, segment, whole + segment);
+    }
+    if (context < 2 * segment)
+        return TV_FAIL(TV_CONFIG,
+                       "model.context = %" PRId64 " is one segment of focus.segment = %" PRId64
+                       ", whose state nothing in the window would see; take a segment of at most %" PRId64,
+                       context, segment, context / 2);
     return TV_OK;
 }
 
@@ -233,6 +289,10 @@ tv_status tv_config_check(const tv_config *config)
     TV_TRY(check_codebook(config));
     TV_TRY(check_memgram(config));
     TV_TRY(check_modality(config));
+    TV_TRY(check_group_count(config->loss.cross_entropy_group_count, "loss.cross_entropy_groups"));
+    TV_TRY(check_group_count(config->loss.commitment_group_count, "loss.commitment_groups"));
+    TV_TRY(check_graph(config));
+    TV_TRY(check_focus(config));
     TV_TRY(check_batch(config));
     TV_TRY(check_update(&config->update));
     int64_t writers;

@@ -18,6 +18,9 @@
 #define LIST(s, k, count_, initial_, help_)                                                                            \
     PLACED(s, k, TV_CONFIG_LIST), .count_offset = offsetof(tv_config, s.count_), .initial = initial_, .min = 1,        \
                                   .max = TV_CONFIG_TEXT_MAX, .help = help_
+#define GROUPS(s, k, count_, help_)                                                                                    \
+    PLACED(s, k, TV_CONFIG_LIST), .count_offset = offsetof(tv_config, s.count_), .initial = "all", .min = 1,           \
+                                  .max = TV_LOSS_GROUP_BYTES, .help = help_
 #define INTS(s, k, count_, initial_, min_, max_, help_)                                                                \
     PLACED(s, k, TV_CONFIG_INTS), .count_offset = offsetof(tv_config, s.count_), .initial = initial_, .min = min_,     \
                                   .max = max_, .help = help_
@@ -30,7 +33,7 @@ static const char *const exchanges[] = {"allreduce", "sharded", NULL};
 static const char *const rules[] = {"restart", "budget", "classic", NULL};
 static const char *const schedules[] = {"linear", "cosine", "constant", NULL};
 static const char *const backends[] = {"auto", "ref", "cpu", "cuda", NULL};
-static const char *const loss_groups[] = {"all", "part", NULL};
+static const char *const orders[] = {"random", "stream", NULL};
 static const char *const when_busy[] = {"wait", "skip", NULL};
 static const char *const on_disk_full[] = {"skip", "pause", "stop", NULL};
 static const char *const levels[] = {"1", "3", "7", "15", NULL};
@@ -42,7 +45,11 @@ const tv_config_section tv_config_sections[] = {
     {"composite", "Second table behind the blocks, for motifs in their context."},
     {"memgram", "Ternary tables that the last bytes, and the last motifs, are looked up in."},
     {"modality", "Features of images and sounds in front of the text."},
-    {"loss", "Losses beside the next byte's."},
+    {"graph", "Edges between motifs that follow each other, and messages along them."},
+    {"focus", "Two ternary LSTM cells over segments of a window."},
+    {"loss",
+     "Losses, each with the groups that it may move: kinds of parts, names of parts or tensors, all, or part: the "
+     "part in which it begins."},
     {"parallel", "Which ranks hold what."},
     {"data", "The text that is learnt, as raw bytes."},
     {"train", "How much of it makes a step, and how many steps there are."},
@@ -96,7 +103,8 @@ const tv_config_field tv_config_fields[] = {
     {INT(composite, rows, "0", 0, 1e9, "rows of the table; 0: none; the rest is codebook's"), BITS},
 
     {INT(memgram, rows, "0", 0, 1e9, "rows of each table; 0: none, and nothing below counts"), BITS},
-    {INTS(memgram, orders, order_count, "2, 3, 4, 5", 2, 8, "lengths n of the n-grams, ascending"), BITS},
+    {INTS(memgram, orders, order_count, "3, 4, 5, 6, 8", 2, 8, "lengths n of the n-grams, ascending"), BITS},
+    {BOOL(memgram, strength, "false", "rows count more the more they are used"), BITS},
     {INT(memgram, decay_every, "1000", 1, 1e9, "steps after which the strength of every row is halved"), BITS},
 
     {INT(modality, image_width, "0", 0, 65536, "values F of an image's feature; 0: no images"), BITS},
@@ -104,8 +112,29 @@ const tv_config_field tv_config_fields[] = {
     {INT(modality, audio_width, "0", 0, 65536, "values F of a sound's feature; 0: no sounds"), BITS},
     {INT(modality, audio_frames, "1", 1, 65536, "features of a sound"), BITS},
 
+    {INT(graph, hops, "0", 0, 4, "hops h of messages; 0: no graph, and nothing below counts"), BITS},
+    {INT(graph, width, "64", 1, 64, "width of a node: codebook.width"), BITS},
+    {INT(graph, edges_per_node, "8", 1, 32, "edges into one motif, at most"), BITS},
+    {INT(graph, max_edges, "4194304", 1, 1e9,
+         "edges in all, at most, shared out evenly over up to 256 blocks of motifs"),
+     BITS},
+    {INT(graph, lora_rank, "8", 0, 64, "rank of a hop's low-rank term; 0: none"), BITS},
+    {INT(graph, decay_every, "1000", 1, 1e9, "steps after which the score of every edge is halved"), BITS},
+    {BOOL(graph, dense, "false", "an index by motif in place of a search; for at most 65,536 rows")},
+
+    {INT(focus, width, "0", 0, 16384, "width of each cell; 0: none, and nothing below counts"), BITS},
+    {INT(focus, segment, "32", 1, 65536, "bytes P of a segment; model.context is a multiple of it"), BITS},
+    {INT(focus, codebook_rows, "0", 0, 1e9,
+         "rows of a table that names the slow cell's state; 0: none; the rest is codebook's"),
+     BITS},
+    {INT(focus, bptt, "64", 1, 65536, "segments after which the gradient of the states is cut"), BITS},
+
+    {FLOAT(loss, cross_entropy_weight, "1", 0, 1e6, "weight of the next byte's cross-entropy"), BITS},
+    {GROUPS(loss, cross_entropy_groups, cross_entropy_group_count,
+            "what it moves; a further set of losses is a further backward"),
+     BITS},
     {FLOAT(loss, commitment_weight, "0.002", 0, 1e6, "weight of the distance from queries to their rows"), BITS},
-    {ENUM(loss, commitment_groups, "all", loss_groups, "what it moves: all, or the query's own layers"), BITS},
+    {GROUPS(loss, commitment_groups, commitment_group_count, "what it moves"), BITS},
 
     {INT(parallel, expert_ranks, "0", 0, 4096,
          "ranks over which the experts are split; 0: the most that divide ranks and experts")},
@@ -118,6 +147,9 @@ const tv_config_field tv_config_fields[] = {
      BITS},
     {TEXT(data, image_features, "", 0, "HDF5 file of the images' features, tied to bytes of train and valid")},
     {TEXT(data, audio_features, "", 0, "the same of sounds")},
+    {ENUM(data, order, "random", orders,
+          "windows of a unit: drawn at random, or each goes on where it ended in the step before"),
+     BITS},
 
     {INT(train, steps, "400", 1, 1e9, "steps of the run; the schedule spans them"), BITS},
     {INT(train, units, "2", 1, 32767, "units U of a step; the number of ranks must divide it"), BITS},

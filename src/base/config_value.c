@@ -182,7 +182,7 @@ static tv_status check_text(const tv_config_field *field, const tv_config_scalar
         return TV_FAIL(TV_CONFIG, "key '%s' must not be empty", field->name);
     if (scalar->bytes > (size_t)field->max)
         return TV_FAIL(TV_CONFIG, "key '%s': a text of %zu bytes; at most %d are allowed", field->name, scalar->bytes,
-                       TV_CONFIG_TEXT_MAX);
+                       (int)field->max);
     return TV_OK;
 }
 

@@ -45,10 +45,10 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
     X(SAVE_BEGIN, "save.begin", TV_FAULT_ERRNO, "before anything of a save")                                           \
     X(SAVE_MKDIR, "save.mkdir", TV_FAULT_ERRNO, "the unfinished folder is made (rank 0)")                              \
     X(SAVE_CREATE, "save.create", TV_FAULT_ERRNO, "a shard is created")                                                \
-    X(SAVE_WRITE, "save.write", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each write into a shard")                             \
+    X(SAVE_WRITE, "save.write", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each piece of a shard is written")                    \
     X(SAVE_CLOSE, "save.close", TV_FAULT_ERRNO, "a shard is closed")                                                   \
     X(SAVE_FSYNC, "save.fsync", TV_FAULT_ERRNO, "a shard is synced to disk")                                           \
-    X(SAVE_REREAD, "save.reread", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each block of a shard that is read again")          \
+    X(SAVE_REREAD, "save.reread", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each piece of a shard is read again")               \
     X(SAVE_AGREE, "save.agree", TV_FAULT_ERRNO, "before all ranks agree on their shards")                              \
     X(SAVE_MANIFEST, "save.manifest", TV_FAULT_ERRNO, "manifest.json is written (rank 0)")                             \
     X(SAVE_LIST, "save.list", TV_FAULT_ERRNO, "checksums.xxh128 is written (rank 0)")                                  \
@@ -66,7 +66,8 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
     X(CORPUS_READ, "corpus.read", TV_FAULT_ERRNO, "each window of a text is read")                                     \
     X(FEATURES_READ, "features.read", TV_FAULT_ERRNO, "each read of a file of features")                               \
     X(EVAL_BATCH, "eval.batch", 0, "before each batch of an evaluation")                                               \
-    X(MEMGRAM_ROWS, "memgram.rows", TV_FAULT_ERRNO, "before a unit asks other ranks for the rows of its n-grams")
+    X(MEMGRAM_ROWS, "memgram.rows", TV_FAULT_ERRNO, "before a unit asks other ranks for the rows of its n-grams")      \
+    X(GRAPH_EDGES, "graph.edges", TV_FAULT_ERRNO, "before a unit asks other ranks for the edges into its motifs")
 
 typedef enum tv_fault_point {
 #define TV_FAULT_ENUM(id, name, actions, place) TV_FAULT_##id##_POINT,

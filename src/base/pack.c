@@ -51,15 +51,11 @@ void tv_unpack_row(const uint8_t *bytes, int64_t cols, int8_t *trits)
 
 int64_t tv_pack_find_invalid(const uint8_t *bytes, int64_t cols)
 {
-    int64_t count = tv_row_bytes(cols), i = 0;
-    for (; i + 64 <= count; i += 64) { // whole blocks without an early exit, so that the compare vectorises
-        int invalid = 0;
-        for (int j = 0; j < 64; j++)
-            invalid |= bytes[i + j] > TV_TRIT_BYTE_MAX;
-        if (invalid)
-            break;
-    }
-    for (; i < count; i++)
+    int64_t count = tv_row_bytes(cols);
+    uint8_t most = 0;
+    for (int64_t i = 0; i < count; i++) // without an early exit, so that it vectorises
+        most = bytes[i] > most ? bytes[i] : most;
+    for (int64_t i = 0; most > TV_TRIT_BYTE_MAX && i < count; i++)
         if (bytes[i] > TV_TRIT_BYTE_MAX)
             return i;
     for (int64_t pad = cols % 5; pad > 0 && pad < 5; pad++)

@@ -46,7 +46,7 @@ int tv_initial_exponent(int64_t k, int residual)
     int n = 0;
     for (uint64_t bound = 3; k > 0 && (uint64_t)k >= bound; bound *= 4)
         n++;
-    return -n - (residual ? 1 : 0);
+    return -n - residual;
 }
 
 int64_t tv_reduced_length_max(int m) { return INT32_MAX / (127 * tv_lattice_max(m)); }

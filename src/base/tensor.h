@@ -52,7 +52,7 @@ static inline int tv_lattice_max(int m) { return tv_lattice_value(m, tv_lattice_
 // o = octaves / 2 (rounded down), b = e0 - m - o, E = b + (o << m). For m = 0: b = e0 - 3.
 void tv_lattice_start(int m, int e0, int *b, int *e);
 
-// round(log2 sqrt(1.5 / k)), half away from zero, one less when `residual`; in integer arithmetic, so it is the same on every host.
+// round(log2 sqrt(1.5 / k)), half away from zero, less `residual`; in integer arithmetic, so it is the same on every host.
 int tv_initial_exponent(int64_t k, int residual);
 
 // Largest reduced length for which the int32 products cannot overflow: floor((2^31 - 1) / (127 * largest L)).

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "model/linear.h"
+#include "model/losses.h"
 #include "model/norm.h"
 #include "model/vq.h"
 
@@ -11,7 +12,6 @@ typedef struct codebook_part {
     tv_part base;
     struct codebook_part *motifs; // composite: whose rows it takes; else NULL
     int64_t width;                // D
-    int part_only;                // the commitment moves the query's own layers only
     tv_norm norm;
     tv_linear down, motif, up;
     tv_vq vq;
@@ -19,7 +19,8 @@ typedef struct codebook_part {
     tv_linear_work work;
     float *z, *row_grad, *z_grad; // [M, d]
     float *normed;                // [M, D] gradient of norm(x)
-    float *taken;                 // [M, d] gradient that the composite has for the motifs, or NULL
+    const tv_part *taker;         // the composite that takes this part's motifs, or NULL
+    float *taken;                 // [passes, M, d] gradient that it has for them, or NULL
 } codebook_part;
 
 static tv_status codebook_declare(tv_part *base, tv_params *params, const tv_config *config)
@@ -30,7 +31,6 @@ static tv_status codebook_declare(tv_part *base, tv_params *params, const tv_con
     tv_tensor_spec down = {.rows = d, .cols = width, .scale_type = type};
     tv_tensor_spec motif = {.rows = d, .cols = d, .scale_type = type};
     tv_tensor_spec up = {.rows = width, .cols = d, .scale_type = type, .residual = 1};
-    part->part_only = config->loss.commitment_groups == TV_LOSS_PART;
     TV_TRY(tv_norm_declare(&part->norm, base, params, "norm", &down));
     TV_TRY(tv_part_declare(base, params, "down", &down, &part->down.param));
     if (part->motifs != NULL)
@@ -61,7 +61,8 @@ static tv_status codebook_plan(tv_part *base, tv_plan *plan)
     part->z_grad = tv_arena_take(&plan->scratch, values, sizeof(float));
     part->normed = tv_arena_take(&plan->scratch, plan->tokens * part->width, sizeof(float));
     if (part->motifs != NULL)
-        part->motifs->taken = tv_arena_take(&plan->saved, values, sizeof(float));
+        part->motifs->taken =
+            tv_arena_take(&plan->saved, (plan->passes > 1 ? plan->passes : 1) * values, sizeof(float));
     return TV_OK;
 }
 
@@ -83,23 +84,26 @@ static tv_status codebook_forward(tv_part *base, tv_unit *unit, float *x)
         tv_operand motifs = motif_operand(part);
         TV_TRY(tv_linear_forward(unit, &part->motif, &motifs, part->z, 1));
     }
-    TV_TRY(tv_vq_forward(&part->vq, unit, part->z, base->name));
+    TV_TRY(tv_vq_forward(&part->vq, unit, part->z));
     return tv_linear_forward(unit, &part->up, &part->row, x, 1);
 }
 
-// Votes of a layer into z, and its input's gradient: of the whole z_grad, or without the commitment's part.
-static tv_status query_backward(codebook_part *part, tv_unit *unit, const tv_linear *layer, const tv_operand *operand,
-                                float *dx)
+// Where a composite leaves the motifs' gradient in a pass.
+static float *taken_in(const codebook_part *codebook, int pass)
 {
-    tv_linear_backward_args all = {.operand = operand, .work = &part->work, .g = part->z_grad, .dx = dx};
-    if (!part->part_only)
-        return tv_linear_backward(unit, layer, &all);
-    tv_linear_backward_args straight = all;
-    straight.g = part->row_grad;
-    straight.silent = 1;
-    all.dx = NULL;
-    TV_TRY(tv_linear_backward(unit, layer, &straight));
-    return tv_linear_backward(unit, layer, &all);
+    return codebook->taken + pass * codebook->vq.tokens * codebook->vq.cols;
+}
+
+// The composite's gradient of this part's rows, which may be one for several passes, joins row_grad.
+static tv_status add_taken(codebook_part *part, tv_unit *unit)
+{
+    if (part->taken == NULL)
+        return TV_OK;
+    int pass = unit->losses == NULL ? 0 : tv_losses_run(unit->losses, unit->pass, part->taker->index);
+    if (pass < 0)
+        return TV_OK;
+    tv_add_args add = {.count = unit->tokens * part->vq.cols, .x = taken_in(part, pass), .y = part->row_grad};
+    return unit->backend->add(&add, unit->stream);
 }
 
 static tv_status codebook_backward(tv_part *base, tv_unit *unit, float *dx)
@@ -108,18 +112,19 @@ static tv_status codebook_backward(tv_part *base, tv_unit *unit, float *dx)
     TV_TRY(tv_operand_transpose(unit, &part->row));
     tv_linear_backward_args up = {.operand = &part->row, .work = &part->work, .g = dx, .dx = part->row_grad};
     TV_TRY(tv_linear_backward(unit, &part->up, &up));
-    if (part->taken != NULL) {
-        tv_add_args add = {.count = unit->tokens * part->vq.cols, .x = part->taken, .y = part->row_grad};
-        TV_TRY(unit->backend->add(&add, unit->stream));
-    }
-    TV_TRY(tv_vq_backward(&part->vq, unit, part->row_grad, part->z_grad, base->name));
+    TV_TRY(add_taken(part, unit));
+    TV_TRY(tv_vq_backward(&part->vq, unit, part->row_grad, part->z_grad));
     if (part->motifs != NULL) {
         tv_operand motifs = motif_operand(part);
         TV_TRY(tv_operand_transpose(unit, &motifs));
-        TV_TRY(query_backward(part, unit, &part->motif, &motifs, part->motifs->taken));
+        tv_linear_backward_args motif = {
+            .operand = &motifs, .work = &part->work, .g = part->z_grad, .dx = taken_in(part->motifs, unit->pass)};
+        TV_TRY(tv_linear_backward(unit, &part->motif, &motif));
     }
     TV_TRY(tv_operand_transpose(unit, &part->input));
-    TV_TRY(query_backward(part, unit, &part->down, &part->input, part->normed));
+    tv_linear_backward_args down = {
+        .operand = &part->input, .work = &part->work, .g = part->z_grad, .dx = part->normed};
+    TV_TRY(tv_linear_backward(unit, &part->down, &down));
     tv_norm_gradient norm = {.rows = unit->tokens, .dy = part->normed, .dx = dx, .accumulate = 1};
     return tv_norm_backward(unit, &part->norm, &norm);
 }
@@ -158,7 +163,10 @@ static tv_status create(const tv_part_ops *ops, tv_part *codebook, tv_part **out
     if (part == NULL)
         return TV_FAIL(TV_MEMORY, "no memory for a codebook part");
     part->base.ops = ops;
+    part->base.loss = "commitment";
     part->motifs = (codebook_part *)codebook;
+    if (part->motifs != NULL)
+        part->motifs->taker = &part->base;
     snprintf(part->base.name, sizeof part->base.name, "%s", ops->kind);
     *out = &part->base;
     return TV_OK;
@@ -171,6 +179,8 @@ tv_status tv_codebook_create(tv_part **out)
 }
 
 const int32_t *tv_codebook_motifs(const tv_part *codebook) { return ((const codebook_part *)codebook)->vq.row; }
+
+int64_t tv_codebook_table(const tv_part *codebook) { return ((const codebook_part *)codebook)->vq.table; }
 
 tv_status tv_composite_create(tv_part *codebook, tv_part **out)
 {

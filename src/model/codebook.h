@@ -12,6 +12,8 @@
 tv_status tv_codebook_create(tv_part **out);
 // Rows of the last forward's tokens, [M] backend memory, of the part of tv_codebook_create.
 const int32_t *tv_codebook_motifs(const tv_part *codebook);
+// Its table's tensor, once it is declared.
+int64_t tv_codebook_table(const tv_part *codebook);
 // `codebook`: the part of tv_codebook_create whose motifs it takes.
 tv_status tv_composite_create(tv_part *codebook, tv_part **out);
 

@@ -10,6 +10,7 @@
 typedef struct head_part {
     tv_part base;
     int64_t width;
+    float weight; // of the cross-entropy
     tv_norm norm;
     tv_linear out;
     tv_operand input; // norm(x) [M, D]
@@ -22,6 +23,7 @@ static tv_status head_declare(tv_part *base, tv_params *params, const tv_config 
 {
     head_part *part = (head_part *)base;
     part->width = config->model.width;
+    part->weight = (float)config->loss.cross_entropy_weight;
     part->out.exponent = (int)config->model.head_exponent;
     tv_tensor_spec out = {.rows = TV_VOCAB, .cols = part->width, .scale_type = (tv_scale_type)config->model.scale_type};
     TV_TRY(tv_norm_declare(&part->norm, base, params, "norm", &out));
@@ -52,6 +54,7 @@ static tv_status cross_entropy(head_part *part, tv_unit *unit, float *grad)
                          .targets = unit->targets,
                          .loss = part->outputs.loss,
                          .grad = grad,
+                         .weight = part->weight,
                          .fault = unit->fault};
     return unit->backend->xent(&args, unit->stream);
 }
@@ -100,6 +103,7 @@ tv_status tv_head_create(tv_part **out)
         return TV_FAIL(TV_MEMORY, "no memory for the head");
     }
     part->base.ops = &head_ops;
+    part->base.loss = "cross_entropy";
     snprintf(part->base.name, sizeof part->base.name, "head");
     *out = &part->base;
     return TV_OK;

@@ -172,5 +172,5 @@ tv_status tv_linear_backward(tv_unit *unit, const tv_linear *linear, const tv_li
     if (args->dx != NULL) {
         TV_TRY(gradient_of_input(unit, linear, param, args));
     }
-    return param->votes == NULL || args->silent ? TV_OK : vote(unit, param, args);
+    return param->votes == NULL || args->silent || !tv_unit_moves(unit, param) ? TV_OK : vote(unit, param, args);
 }

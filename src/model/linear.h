@@ -57,7 +57,7 @@ typedef struct tv_linear_backward_args {
     int accumulate; // dx += instead of dx =
     int silent;     // no votes
 } tv_linear_backward_args;
-// dx from g, and the unit's votes into the tensor's votes (none for a frozen tensor, or when silent).
+// dx from g, and the unit's votes into the tensor's votes (none for a frozen tensor, or one of another pass).
 tv_status tv_linear_backward(tv_unit *unit, const tv_linear *linear, const tv_linear_backward_args *args);
 
 // The unit's vote rule for one tensor.

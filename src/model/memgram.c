@@ -42,10 +42,6 @@ static tv_status memgram_plan(tv_part *base, tv_plan *plan)
     memgram_part *part = (memgram_part *)base;
     int64_t values = plan->tokens * TV_MEMGRAM_COLS,
             widest = part->width > TV_MEMGRAM_COLS ? part->width : TV_MEMGRAM_COLS;
-    const tv_backend *backend = plan->params->backend;
-    if (backend != NULL && (backend->memgram.mix == NULL || backend->vq.group == NULL))
-        return TV_FAIL(TV_BACKEND, "backend %s has no tables of n-grams yet; take run.backend=cpu, or memgram.rows=0",
-                       backend->name);
     for (int i = 0; i < part->table_count; i++)
         TV_TRY(tv_memgram_table_plan(&part->tables[i], plan));
     tv_linear_work_plan(&part->work, plan, widest, widest, 0);

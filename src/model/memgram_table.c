@@ -17,12 +17,17 @@ tv_status tv_memgram_table_declare(tv_memgram_table *m, const tv_part *part, tv_
     char leaf[32];
     m->rows = c->rows;
     m->decay_every = c->decay_every;
+    m->by_strength = c->strength;
     m->bits = tv_vq_bits(c->rows, 1, 0);
     m->slots = (int)c->order_count;
     for (int j = 0; j < m->slots; j++)
         m->orders[j] = (int)c->orders[j];
-    tv_tensor_spec table = {
-        .rows = c->rows, .cols = TV_MEMGRAM_COLS, .scale_type = TV_T64, .placement = TV_PLACE_TABLE, .bits = m->bits};
+    tv_tensor_spec table = {.rows = c->rows,
+                            .cols = TV_MEMGRAM_COLS,
+                            .scale_type = TV_T64,
+                            .placement = TV_PLACE_TABLE,
+                            .bits = m->bits,
+                            .zeros = 1};
     tv_side_spec strength = {
         .group = "memgram", .dtype = TV_I8, .rows = c->rows, .cols = 1, .placement = TV_PLACE_TABLE, .bits = m->bits};
     TV_TRY(tv_part_declare(part, params, m->leaf, &table, &m->table));
@@ -76,7 +81,7 @@ static tv_status answer_rows(const tv_memgram_table *m, tv_unit *unit, tv_vq_ans
                                          .first_row = param->first_row,
                                          .held_rows = param->held_rows,
                                          .row = answer->row,
-                                         .strength = unit->params->sides[m->strength].data,
+                                         .strength = m->by_strength ? unit->params->sides[m->strength].data : NULL,
                                          .out = score};
     TV_TRY(unit->backend->memgram.strength(&strength, unit->stream));
     answer->table = tv_param_table(param);
@@ -223,6 +228,8 @@ tv_status tv_memgram_table_backward(tv_memgram_table *m, tv_unit *unit, const tv
                                  .row_grad = m->row_grad,
                                  .dz = gradient->dz};
     TV_TRY(unit->backend->memgram.back(&back, unit->stream));
+    if (!tv_unit_moves(unit, param))
+        return TV_OK;
     TV_TRY(make_votes(m, unit));
     return m->link.ranks > 1 ? send_votes(m, unit, layer) : tv_table_votes_keep(&m->ballots, unit, m->votes, m->count);
 }

@@ -28,7 +28,7 @@ typedef struct tv_memgram_report {
 typedef struct tv_memgram_table {
     const char *leaf; // "struct", "conv"
     // of the config
-    int64_t rows, decay_every;
+    int64_t rows, decay_every, by_strength;
     int slots, bits, orders[TV_MEMGRAM_SLOTS_MAX];
     int64_t table, strength; // tensor, side state
     // of the unit, from forward to backward; entries = tokens slots

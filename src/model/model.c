@@ -8,6 +8,8 @@
 #include "model/codebook.h"
 #include "model/embed.h"
 #include "model/ffn.h"
+#include "model/focus.h"
+#include "model/graph.h"
 #include "model/head.h"
 #include "model/memgram.h"
 #include "model/modality.h"
@@ -18,7 +20,7 @@
 static tv_status build_parts(tv_model *model)
 {
     const tv_config_model *config = &model->config.model;
-    int64_t capacity = 6 + TV_MODALITIES + 2 * config->blocks;
+    int64_t capacity = 8 + TV_MODALITIES + 2 * config->blocks;
     model->parts = calloc((size_t)capacity, sizeof *model->parts);
     if (model->parts == NULL) {
         return TV_FAIL(TV_MEMORY, "no memory for a list of %" PRId64 " parts", capacity);
@@ -43,6 +45,14 @@ static tv_status build_parts(tv_model *model)
     }
     if (model->config.memgram.rows > 0) {
         TV_TRY(tv_memgram_create(codebook, &model->parts[model->part_count]));
+        model->part_count++;
+    }
+    if (model->config.graph.hops > 0) {
+        TV_TRY(tv_graph_create(codebook, &model->parts[model->part_count]));
+        model->part_count++;
+    }
+    if (model->config.focus.width > 0) {
+        TV_TRY(tv_focus_create(&model->parts[model->part_count]));
         model->part_count++;
     }
     for (int64_t block = 0; block < config->blocks; block++) {
@@ -71,7 +81,7 @@ tv_status tv_model_create(tv_model *model, const tv_config *config)
         model->parts[i]->first = model->params.count;
         TV_TRY(model->parts[i]->ops->declare(model->parts[i], &model->params, &model->config));
     }
-    return TV_OK;
+    return tv_losses_resolve(&model->losses, model->parts, model->part_count, &model->params, &config->loss);
 }
 
 // One pass over all takes: measuring with unbound arenas, for good with bound ones.
@@ -83,7 +93,7 @@ static tv_status plan_parts(tv_model *model)
     int64_t values = plan->tokens * model->config.model.width;
     model->x = tv_arena_take(&plan->saved, values, sizeof(float));
     if (plan->training) {
-        model->dx = tv_arena_take(&plan->saved, values, sizeof(float));
+        model->dx = tv_arena_take(&plan->saved, plan->passes * values, sizeof(float));
     }
     for (int64_t i = 0; i < model->part_count; i++) {
         tv_arena_reset(&plan->scratch, 0);
@@ -110,6 +120,7 @@ tv_status tv_model_plan(tv_model *model, const tv_params_layout_args *args, int6
     *plan = (tv_plan){.tokens = max_tokens,
                       .context = context,
                       .training = args->training,
+                      .passes = model->losses.passes,
                       .config = &model->config,
                       .params = &model->params};
     tv_arena_init(&plan->saved, "the saved activations");
@@ -214,16 +225,53 @@ tv_status tv_model_forward(tv_model *model, tv_unit *unit)
     return TV_OK;
 }
 
+static float *pass_gradient(const tv_model *model, int pass)
+{
+    return model->dx + pass * model->max_tokens * model->config.model.width;
+}
+
+// The gradient that comes to part `index` in a pass: its own, the one of the pass that it was one with, or none yet.
+static tv_status join_pass(tv_model *model, tv_unit *unit, int64_t index)
+{
+    size_t bytes = (size_t)(unit->tokens * model->config.model.width) * sizeof(float);
+    float *dx = pass_gradient(model, unit->pass);
+    if (index == model->part_count - 1)
+        return TV_OK; // the head writes it
+    int from = tv_losses_run(&model->losses, unit->pass, index + 1);
+    if (from == unit->pass)
+        return TV_OK;
+    if (from < 0)
+        return unit->backend->zero(dx, bytes, unit->stream);
+    return unit->backend->copy(dx, pass_gradient(model, from), bytes, TV_COPY_DEVICE, unit->stream);
+}
+
+// All passes of one part; the first ones last, since others take their gradients.
+static tv_status part_backward(tv_model *model, tv_unit *unit, int64_t index)
+{
+    const tv_losses *losses = &model->losses;
+    tv_part *part = model->parts[index];
+    for (int pass = losses->passes - 1; pass >= 0; pass--) {
+        if (tv_losses_run(losses, pass, index) != pass || !tv_losses_wanted(losses, pass, index))
+            continue;
+        unit->pass = pass;
+        unit->losses_off = losses->off[pass] & tv_losses_begun(losses, index);
+        TV_TRY(join_pass(model, unit, index));
+        TV_TRY(part->ops->backward(part, unit, pass_gradient(model, pass)));
+    }
+    return TV_OK;
+}
+
 tv_status tv_model_backward(tv_model *model, tv_unit *unit)
 {
     TV_TRY(check_unit(model, unit));
     if (!unit->training || unit->targets == NULL) {
         return TV_FAIL(TV_INTERNAL, "a backward needs a training forward with targets");
     }
+    unit->losses = &model->losses;
     for (int64_t i = model->part_count - 1; i >= 0; i--) {
         tv_part *part = model->parts[i];
         tv_range_push(unit->backend, part->name);
-        tv_status st = part->ops->backward(part, unit, model->dx);
+        tv_status st = part_backward(model, unit, i);
         tv_range_pop(unit->backend);
         TV_TRY(st);
         if (unit->voted != NULL) {
@@ -241,6 +289,17 @@ tv_status tv_model_before_step(tv_model *model, tv_unit *unit)
         const tv_part_ops *ops = model->parts[i]->ops;
         if (ops->before_step != NULL) {
             TV_TRY(ops->before_step(model->parts[i], unit));
+        }
+    }
+    return TV_OK;
+}
+
+tv_status tv_model_loaded(tv_model *model)
+{
+    for (int64_t i = 0; i < model->part_count; i++) {
+        const tv_part_ops *ops = model->parts[i]->ops;
+        if (ops->loaded != NULL) {
+            TV_TRY(ops->loaded(model->parts[i], &model->params));
         }
     }
     return TV_OK;

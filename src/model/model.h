@@ -3,6 +3,7 @@
 #define TV_MODEL_MODEL_H
 
 #include "base/config.h"
+#include "model/losses.h"
 #include "model/params.h"
 #include "model/part.h"
 
@@ -13,9 +14,10 @@ typedef struct tv_model {
     tv_params params;
     tv_part **parts;
     int64_t part_count;
+    tv_losses losses;
     tv_plan plan;
     void *saved_slab, *scratch_slab;
-    float *x, *dx;      // [M, D] residual stream and its gradient (NULL when not training)
+    float *x, *dx;      // [M, D] residual stream and [passes, M, D] its gradients (NULL when not training)
     float *logits;      // [M, V]; after a training backward they hold the gradient
     float *loss;        // [M]
     float *window_loss; // [M / context] summed per window
@@ -43,6 +45,8 @@ size_t tv_model_scratch_bytes(const tv_model *model);
 tv_status tv_model_forward(tv_model *model, tv_unit *unit);
 // After a training forward of the same unit, which must have had targets: gradients and votes.
 tv_status tv_model_backward(tv_model *model, tv_unit *unit);
+// Local. After the state was read from a checkpoint: TV_CHECKPOINT when a part's side state cannot be of a run.
+tv_status tv_model_loaded(tv_model *model);
 // Local. A step begins; its units follow, and after_step only if all of them went well.
 tv_status tv_model_before_step(tv_model *model, tv_unit *unit);
 // Collective over unit->comm. What parts do once a step, after the ballot; `unit` gives step and communicators, its tokens

@@ -262,6 +262,8 @@ static tv_status vote_experts(moe_part *part, tv_unit *unit)
 {
     tv_moe_buffers *b = &part->buffers;
     const tv_param *param = &unit->params->items[part->experts];
+    if (!tv_unit_moves(unit, param))
+        return TV_OK;
     tv_moe_channels_args channels = {.segments = part->rows.segments,
                                      .segment_count = part->rows.segment_count,
                                      .rows = part->rows.rows,

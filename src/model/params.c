@@ -144,6 +144,7 @@ static tv_status initialise_table(const tv_params *params, const tv_param *param
     tv_vq_init_args args = {.table = tv_param_table(param),
                             .exponent = param->exponent,
                             .threshold = threshold,
+                            .zeros = param->spec.zeros,
                             .seed = seed,
                             .tensor_id = param->id};
     return params->backend->vq.init(&args, NULL);

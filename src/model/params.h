@@ -19,7 +19,8 @@
 typedef enum tv_placement {
     TV_PLACE_REPLICATED, // every rank
     TV_PLACE_EXPERT,     // a stack of matrices, consecutive blocks of them over the P = expert_ranks places
-    TV_PLACE_TABLE       // a table of 2^bits buckets, consecutive blocks of them over the first table_ranks ranks
+    TV_PLACE_TABLE,      // a table of 2^bits buckets, consecutive blocks of them over the first table_ranks ranks
+    TV_PLACE_UNITS       // side state only: a row a window of the step, with the rank that runs its unit
 } tv_placement;
 
 // How a part declares a ternary tensor W[rows, cols].
@@ -29,8 +30,9 @@ typedef struct tv_tensor_spec {
     int64_t rows, cols;
     tv_scale_type scale_type;
     int64_t stack;  // matrices of rows / stack rows that stand below each other; 0 or 1: it is one matrix
-    int residual;   // writes into the residual stream: initial exponent one less
+    int residual;   // writes into the residual stream: initial exponent less by this, 1 unless it must start quietly
     int lookup;     // a table that is looked up: initial exponent as for K = 1
+    int zeros;      // a table whose trits start at 0
     int unit_scale; // initial exponent as for K = 1, although an operand of products (centroids)
     int ones;       // starts at +1 with exponent 0 (norm weights)
     int frozen;     // takes no step: has no T_accum, E_accum, votes
@@ -45,6 +47,7 @@ typedef struct tv_tensor_spec {
 typedef struct tv_param {
     tv_tensor_spec spec;            // of the whole tensor, on every rank
     uint32_t id;                    // XXH32 of the name
+    uint32_t losses_off;            // the losses that reach it, but may not move it (model/losses.h)
     int group, base, mantissa_bits; // G, b, m
     int exponent;                   // initial E
     // Rows are numbered in the whole tensor. Replicated: first_row 0, held_rows = rows. Expert: the place's matrices.
@@ -92,7 +95,8 @@ typedef struct tv_side_spec {
     tv_dtype dtype;
     int64_t rows, cols;
     tv_placement
-        placement; // TV_PLACE_REPLICATED: every rank makes the same changes to all rows; TV_PLACE_TABLE: with the rows
+        placement; // TV_PLACE_REPLICATED: every rank makes the same changes to all rows; TV_PLACE_TABLE: with the rows;
+                   // TV_PLACE_UNITS: consecutive blocks of equal length over all ranks
     int bits;      // of a table
 } tv_side_spec;
 

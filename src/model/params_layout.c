@@ -91,9 +91,11 @@ static void place_side(tv_side *side, const tv_params *params)
         side->share_count = side->held_rows;
         return;
     }
-    side->held_rows = side->spec.rows;
-    cut_rows(0, side->held_rows, tv_ceil_div(side->held_rows, params->ranks), params->rank, &side->share_first,
+    cut_rows(0, side->spec.rows, tv_ceil_div(side->spec.rows, params->ranks), params->rank, &side->share_first,
              &side->share_count);
+    int units = side->spec.placement == TV_PLACE_UNITS;
+    side->first_row = units ? side->share_first : 0;
+    side->held_rows = units ? side->share_count : side->spec.rows;
 }
 
 static tv_status place_all(tv_params *params, int given_table_ranks)

@@ -58,6 +58,10 @@ typedef struct tv_unit {
     // params->expert_ranks), run forward and backward equally often, with units of any size, 0 tokens included.
     struct tv_comm *comm, *experts;
     const tv_step_rule *rule; // after_step only
+    // One pass of a backward (model/losses.h): its number, the losses that have begun but are not in it. Without `losses` there is one, with all.
+    const struct tv_losses *losses;
+    int pass;
+    uint32_t losses_off;
     // Told after each part's backward, the last part's first: the unit's votes on the table's tensors from `first` on are
     // queued. NULL when nobody asks.
     tv_status (*voted)(void *listener, int64_t first);
@@ -75,6 +79,7 @@ typedef struct tv_plan {
     const tv_params *params;        // params->backend is NULL while measuring
     float *rotary_cos, *rotary_sin; // [context, d/2] of all attention parts: planned by the first of them
     int has_rotary;
+    int passes;                // of a backward, at most; 0: 1
     struct tv_pool *rows_pool; // of all mixtures of experts, when rows travel: the first one's own
 } tv_plan;
 
@@ -103,6 +108,8 @@ typedef struct tv_part_ops {
     // tokens whose `step` is the step just made. For side state that moves by what the step's units did (sums over all
     // units are sums over unit->comm); it must change alike on all ranks that hold it.
     tv_status (*after_step)(tv_part *part, tv_unit *unit);
+    // Optional. Local: the state was read from a checkpoint. TV_CHECKPOINT: side state that no run can have made.
+    tv_status (*loaded)(tv_part *part, tv_params *params);
     // Optional. Local: figures of the last step; after after_step.
     void (*tell)(const tv_part *part, tv_figures *figures);
     void (*free)(tv_part *part); // frees part and what it owns
@@ -111,8 +118,11 @@ typedef struct tv_part_ops {
 // Base of every part's struct.
 struct tv_part {
     const tv_part_ops *ops;
-    char name[48]; // prefix of its tensors: "block.0.attention"
-    int64_t first; // place of its first tensor in the table
+    char name[48];     // prefix of its tensors: "block.0.attention"
+    int64_t first;     // place of its first tensor in the table
+    int64_t index;     // place among the parts
+    const char *loss;  // the loss that begins here, as the config names it: "commitment"; NULL: none
+    uint32_t loss_bit; // of a set of losses; 0: none, or it has no weight
 };
 
 // Declare tensor "<part's name>.<leaf>": *spec gives shape, scale type and flags; its name and part are filled in here.
@@ -123,5 +133,10 @@ tv_status tv_part_declare_side(const tv_part *part, tv_params *params, const cha
                                int64_t *index);
 // Where a part takes what its forward writes: `saved` when a backward follows, else `scratch`.
 tv_arena *tv_plan_keep(tv_plan *plan);
+// 1 when this pass is the one whose gradient the tensor's votes are of.
+static inline int tv_unit_moves(const tv_unit *unit, const tv_param *param)
+{
+    return unit->losses_off == param->losses_off;
+}
 
 #endif

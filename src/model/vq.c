@@ -8,6 +8,7 @@ tv_status tv_vq_declare(tv_vq *vq, const tv_part *part, tv_params *params, const
 {
     const tv_config_codebook *c = &config->codebook;
     memset(vq, 0, sizeof *vq);
+    vq->part = part;
     vq->rows = rows;
     vq->cols = c->width;
     vq->bits = tv_vq_bits(rows, c->bucket_rows, c->exact_rows);

@@ -47,6 +47,7 @@ typedef struct tv_vq_recall {
 } tv_vq_recall;
 
 typedef struct tv_vq {
+    const tv_part *part; // whose it is
     // of the config
     int64_t rows, cols; // cols: d
     int bits, probes;
@@ -90,10 +91,11 @@ tv_status tv_vq_plan(tv_vq *vq, tv_plan *plan);
 void tv_vq_free(tv_vq *vq);
 
 // Rows for the unit's queries z [M, d]: w8, row_scale (an operand of the next layer) and row. Collective over unit->comm.
-tv_status tv_vq_forward(tv_vq *vq, tv_unit *unit, const float *z, const char *layer);
+tv_status tv_vq_forward(tv_vq *vq, tv_unit *unit, const float *z);
 // g [M, d] is the rows' gradient: sends the unit's votes to the rows' owners. z_grad [M, d] gets that of z (straight through, and the
-// commitment's); it may be g. Collective over unit->comm.
-tv_status tv_vq_backward(tv_vq *vq, tv_unit *unit, const float *g, float *z_grad, const char *layer);
+// commitment's when it is in this pass); it may be g. Votes are
+// sent in the table's own pass. Collective over unit->comm.
+tv_status tv_vq_backward(tv_vq *vq, tv_unit *unit, const float *g, float *z_grad);
 tv_status tv_vq_before_step(tv_vq *vq, tv_unit *unit);
 // Ballot of the rows that were used, usage, restarts. Collective over unit->comm.
 tv_status tv_vq_after_step(tv_vq *vq, tv_unit *unit);

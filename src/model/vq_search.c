@@ -139,7 +139,7 @@ static tv_status find_here(tv_vq *vq, tv_unit *unit, int want_far)
 }
 
 // Which places each query goes to, and how many rows go and come.
-static tv_status address_queries(tv_vq *vq, tv_unit *unit, const char *layer)
+static tv_status address_queries(tv_vq *vq, tv_unit *unit)
 {
     const tv_backend *backend = unit->backend;
     tv_vq_probes_args probes = {.tokens = unit->tokens,
@@ -163,7 +163,7 @@ static tv_status address_queries(tv_vq *vq, tv_unit *unit, const char *layer)
                          unit->stream));
     for (int r = 0; r < vq->ranks && unit->training; r++)
         vq->report.sent_queries += r == vq->rank ? 0 : vq->link.sent[r];
-    return tv_table_link_counts(&vq->link, unit, layer);
+    return tv_table_link_counts(&vq->link, unit, vq->part->name);
 }
 
 // Buffers for what goes out, what comes in, and the search; either side of an exchange may be the longer one.
@@ -185,11 +185,11 @@ static tv_status bind_buffers(tv_vq *vq, tv_vq_found *found)
     return TV_OK;
 }
 
-static tv_status find_elsewhere(tv_vq *vq, tv_unit *unit, int want_far, const char *layer)
+static tv_status find_elsewhere(tv_vq *vq, tv_unit *unit, int want_far)
 {
     const tv_backend *backend = unit->backend;
     tv_vq_found found;
-    TV_TRY(address_queries(vq, unit, layer));
+    TV_TRY(address_queries(vq, unit));
     TV_TRY(bind_buffers(vq, &found));
     tv_rows_pack_args pack = {.rows = tv_table_link_total(&vq->link, vq->link.sent),
                               .cols = vq->cols,
@@ -219,7 +219,7 @@ static tv_status find_elsewhere(tv_vq *vq, tv_unit *unit, int want_far, const ch
     return choose_rows(vq, unit, home, tv_table_link_total(&vq->link, vq->link.sent), vq->index);
 }
 
-tv_status tv_vq_forward(tv_vq *vq, tv_unit *unit, const float *z, const char *layer)
+tv_status tv_vq_forward(tv_vq *vq, tv_unit *unit, const float *z)
 {
     int want_far = unit->training && tv_vq_restarts_in(vq, unit->step);
     tv_quantize_rows_args quantize = {.rows = unit->tokens,
@@ -232,5 +232,5 @@ tv_status tv_vq_forward(tv_vq *vq, tv_unit *unit, const float *z, const char *la
     TV_TRY(unit->backend->quantize_rows(&quantize, unit->stream));
     if (unit->oracle)
         TV_TRY(tv_vq_ask_oracle(vq, unit));
-    return vq->ranks == 1 ? find_here(vq, unit, want_far) : find_elsewhere(vq, unit, want_far, layer);
+    return vq->ranks == 1 ? find_here(vq, unit, want_far) : find_elsewhere(vq, unit, want_far);
 }

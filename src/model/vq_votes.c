@@ -44,14 +44,14 @@ static tv_status make_votes(tv_vq *vq, tv_unit *unit, int64_t *count)
     return backend->vq.votes(&votes, unit->stream);
 }
 
-static tv_status send_votes(tv_vq *vq, tv_unit *unit, int64_t count, const char *layer)
+static tv_status send_votes(tv_vq *vq, tv_unit *unit, int64_t count)
 {
     tv_arena arena;
     TV_TRY(unit->backend->copy(vq->host_rows, vq->distinct, (size_t)count * sizeof(int32_t), TV_COPY_TO_HOST,
                                unit->stream));
     vq->report.sent_votes +=
         tv_table_link_address(&vq->link, &unit->params->items[vq->table].spec, vq->host_rows, count);
-    TV_TRY(tv_table_link_counts(&vq->link, unit, layer));
+    TV_TRY(tv_table_link_counts(&vq->link, unit, vq->part->name));
     int64_t came = tv_table_link_total(&vq->link, vq->link.received);
     tv_arena_init(&arena, "the votes of a codebook");
     tv_arena_take(&arena, came * tv_vq_vote_bytes(vq->cols), 1);
@@ -77,14 +77,16 @@ static tv_status add_commitment(tv_vq *vq, tv_unit *unit)
     return TV_OK;
 }
 
-tv_status tv_vq_backward(tv_vq *vq, tv_unit *unit, const float *g, float *z_grad, const char *layer)
+tv_status tv_vq_backward(tv_vq *vq, tv_unit *unit, const float *g, float *z_grad)
 {
     int64_t count = 0;
+    const tv_param *param = &unit->params->items[vq->table];
+    int committed = (unit->losses_off & vq->part->loss_bit) == 0;
     tv_vq_gradient_args gradient = {.tokens = unit->tokens,
                                     .cols = vq->cols,
-                                    .base = unit->params->items[vq->table].base,
+                                    .base = param->base,
                                     .beta = vq->beta,
-                                    .weight = vq->weight,
+                                    .weight = committed ? vq->weight : 0,
                                     .q = vq->q,
                                     .w8 = vq->w8,
                                     .scale = vq->scale,
@@ -93,10 +95,11 @@ tv_status tv_vq_backward(tv_vq *vq, tv_unit *unit, const float *g, float *z_grad
                                     .z_grad = z_grad,
                                     .loss = vq->distance};
     TV_TRY(unit->backend->vq.gradient(&gradient, unit->stream));
+    if (!tv_unit_moves(unit, param))
+        return TV_OK;
     TV_TRY(add_commitment(vq, unit));
     TV_TRY(make_votes(vq, unit, &count));
-    return vq->ranks == 1 ? tv_table_votes_keep(&vq->ballots, unit, vq->votes, count)
-                          : send_votes(vq, unit, count, layer);
+    return vq->ranks == 1 ? tv_table_votes_keep(&vq->ballots, unit, vq->votes, count) : send_votes(vq, unit, count);
 }
 
 tv_status tv_vq_before_step(tv_vq *vq, tv_unit *unit)

@@ -72,9 +72,9 @@ tv_status tv_model_load(tv_model *model, struct tv_checkpoint *checkpoint, int f
     tv_status st;
     TV_TRY_GOTO(st, done, tv_params_state_for_load(&model->params, full, &staging, &arrays, &count));
     TV_TRY_GOTO(st, done, check_cover(checkpoint, arrays, count, full));
-    for (int64_t i = 0; i < count; i++)
-        TV_TRY_GOTO(st, done, tv_checkpoint_read(checkpoint, &arrays[i]));
+    TV_TRY_GOTO(st, done, tv_checkpoint_read(checkpoint, arrays, count));
     TV_TRY_GOTO(st, done, tv_params_state_loaded(&model->params, arrays, count, staging));
+    TV_TRY_GOTO(st, done, tv_model_loaded(model));
     st = tv_params_decode(&model->params, 1, NULL);
 done:
     free(arrays);

@@ -17,6 +17,17 @@ static double lap(double *mark)
     return spent;
 }
 
+// Of a window of this step, counted over all units.
+static int64_t window_start(const tv_trainer *trainer, int64_t element)
+{
+    const tv_config *config = &trainer->config;
+    int64_t n = tv_corpus_windows(trainer->train_text);
+    if (config->data.order == TV_ORDER_RANDOM)
+        return tv_sample_window((uint32_t)config->train.seed, trainer->step, element, n);
+    return tv_stream_window(trainer->step, element, config->train.units * config->train.unit_windows,
+                            config->model.context, n);
+}
+
 static tv_status load_unit(tv_trainer *trainer, int64_t unit)
 {
     const tv_config *config = &trainer->config;
@@ -26,9 +37,7 @@ static tv_status load_unit(tv_trainer *trainer, int64_t unit)
     for (int64_t w = 0; w < windows; w++) {
         tv_corpus_span span;
         const tv_window_place place = {.window = w, .ids = batch->host_ids, .targets = batch->host_targets};
-        int64_t start = tv_sample_window((uint32_t)config->train.seed, trainer->step, unit * windows + w,
-                                         tv_corpus_windows(trainer->train_text));
-        TV_TRY(tv_corpus_window_span(trainer->train_text, start, &span));
+        TV_TRY(tv_corpus_window_span(trainer->train_text, window_start(trainer, unit * windows + w), &span));
         TV_TRY(tv_modalities_window(&trainer->modalities, &span, &place));
     }
     trainer->predicted += trainer->modalities.predicted;

@@ -45,11 +45,33 @@ static void test_rules_between_keys(void **state)
         {{"codebook.rows=1"}, "codebook.rows is 1, but a choice needs 2 rows; take at least 2, or 0 for no table"},
         {{"codebook.rows=2", "composite.rows=1"}, "composite.rows is 1, but a choice needs 2 rows"},
         {{"composite.rows=2"}, "composite.rows 2 needs the motifs of a codebook, but codebook.rows is 0"},
+        {{"loss.commitment_groups=[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o]"},
+         NULL}, // names are the model's matter
+        {{"loss.commitment_groups=[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]"},
+         "loss.commitment_groups has 16 groups; take at most 15: kinds of parts instead of their names"},
         {{"memgram.rows=2", "memgram.orders=[2, 8]"}, NULL},
         {{"memgram.rows=1"}, "memgram.rows is 1, but a choice needs 2 rows"},
         {{"memgram.rows=2", "memgram.orders=[3, 2]"}, "memgram.orders has 2 behind 3, but they ascend"},
         {{"memgram.rows=2", "memgram.orders=[3, 3]"}, "memgram.orders has 3 behind 3, but they ascend"},
         {{"memgram.orders=[3, 2]"}, NULL}, // there is no table
+        {{"codebook.rows=2", "graph.hops=2"}, NULL},
+        {{"graph.hops=1"}, "graph.hops 1 needs the motifs of a codebook"},
+        {{"codebook.rows=2", "graph.hops=1", "graph.width=32"}, "graph.width 32 is not codebook.width 64"},
+        {{"codebook.rows=2", "graph.hops=1", "graph.max_edges=7"},
+         "graph.max_edges 7 is less than graph.edges_per_node 8"},
+        {{"codebook.rows=65537", "graph.hops=1", "graph.dense=true"},
+         "graph.dense keeps an index of codebook.rows 65537"},
+        {{"graph.width=32"}, NULL}, // there is no graph
+        {{"focus.width=8", "focus.segment=64"}, NULL},
+        {{"focus.segment=3"}, NULL}, // there are no cells
+        {{"focus.width=8", "focus.codebook_rows=1"}, "focus.codebook_rows is 1, but a choice needs 2 rows"},
+        {{"focus.width=8", "focus.segment=48"},
+         "model.context = 128 is no multiple of focus.segment = 48; take a context of 144 or another segment"},
+        {{"focus.width=8", "focus.segment=300"},
+         "model.context = 128 is no multiple of focus.segment = 300; take a context of 600 or another segment"},
+        {{"focus.width=8", "focus.segment=128"},
+         "model.context = 128 is one segment of focus.segment = 128, whose state nothing in the window would see; "
+         "take a segment of at most 64"},
         {{"train.unit_windows=1024"}, NULL},
         {{"train.unit_windows=1025"},
          "train.unit_windows 1025 x model.context 128 = 131200 tokens a unit, more than 131072; take "

@@ -13,7 +13,7 @@
 #include "base/config_schema.h"
 
 // What tv_config_hash hashes for the defaults: the keys that define the bits, and no others. With experts the keys of moe, and
-// with a codebook those of codebook, composite and loss, and with n-grams those of memgram, stand between those of model and data.
+// with a codebook those of codebook, composite and loss, and with n-grams those of memgram, and with a graph its own, with cells those of focus, stand between those of model and data.
 #define MODEL_BITS                                                                                                     \
     "model.width=128\nmodel.blocks=4\nmodel.heads=2\nmodel.context=128\nmodel.ffn=384\nmodel.latent_kv=0\n"            \
     "model.sequencer=true\nmodel.scale_type=T32\nmodel.scale_mantissa_bits=0\nmodel.head_exponent=0\n"                 \
@@ -29,7 +29,10 @@ static const char default_bits[] = MODEL_BITS OTHER_BITS;
 #define TABLE_BITS                                                                                                     \
     "codebook.rows=2\ncodebook.width=64\ncodebook.bucket_rows=1024\ncodebook.exact_rows=65536\ncodebook.probes=8\n"    \
     "codebook.beta=0\ncodebook.usage_halving=200\ncodebook.restart_every=4\ncomposite.rows=0\n"                        \
-    "memgram.rows=2\nmemgram.orders=[2, 3, 4, 5]\nmemgram.decay_every=1000\n"                                          \
+    "memgram.rows=2\nmemgram.orders=[3, 4, 5, 6, 8]\nmemgram.strength=false\nmemgram.decay_every=1000\n"               \
+    "graph.hops=1\ngraph.width=64\ngraph.edges_per_node=8\ngraph.max_edges=4194304\ngraph.lora_rank=8\n"               \
+    "graph.decay_every=1000\n"                                                                                         \
+    "focus.width=8\nfocus.segment=32\nfocus.codebook_rows=0\nfocus.bptt=64\n"                                          \
     "loss.commitment_weight=0.002\nloss.commitment_groups=all\n"
 static const char bits_of_4_experts[] = MODEL_BITS EXPERT_BITS OTHER_BITS;
 static const char bits_of_all[] = MODEL_BITS EXPERT_BITS TABLE_BITS OTHER_BITS;
@@ -62,9 +65,22 @@ static void test_hash_of_defaults(void **state)
     set(&c, "loss.commitment_weight=0.002");
     set(&c, "codebook.rows=2");
     set(&c, "memgram.orders=[2, 3]"); // of no account without rows
-    set(&c, "memgram.orders=[2, 3, 4, 5]");
+    set(&c, "memgram.orders=[3, 4, 5, 6, 8]");
     set(&c, "memgram.rows=2");
+    set(&c, "graph.lora_rank=7"); // of no account without hops
+    set(&c, "graph.lora_rank=8");
+    set(&c, "graph.hops=1");
+    set(&c, "focus.width=8");
     assert_true(tv_hash_equal(hash_of(&c), tv_hash_bytes(bits_of_all, sizeof bits_of_all - 1)));
+    // As it was written when it was one word.
+    char difference[256];
+    static const char older[] = "moe:\n  experts: 4\ncodebook:\n  rows: 2\nmemgram:\n  rows: 2\ngraph:\n  hops: "
+                                "1\nfocus:\n  width: 8\nloss:\n  commitment_groups: part\n";
+    assert_int_equal(tv_config_difference(&c, older, difference, sizeof difference), TV_OK);
+    assert_string_equal(difference, "loss.commitment_groups: all here, part there");
+    set(&c, "loss.commitment_groups=[part]");
+    assert_int_equal(tv_config_difference(&c, older, difference, sizeof difference), TV_OK);
+    assert_string_equal(difference, "");
     tv_config_free(&c);
 }
 
@@ -101,7 +117,21 @@ static void test_hash_by_key(void **state)
         "composite.rows=7",
         "memgram.rows=7",
         "memgram.orders=[2, 3, 4, 6]",
+        "memgram.strength=true",
         "memgram.decay_every=7",
+        "loss.cross_entropy_weight=0.5",
+        "loss.cross_entropy_groups=[head, ffn]",
+        "graph.hops=2",
+        "graph.width=32",
+        "graph.edges_per_node=7",
+        "graph.max_edges=7000",
+        "graph.lora_rank=7",
+        "graph.decay_every=7",
+        "graph.dense=true",
+        "focus.width=7",
+        "focus.segment=16",
+        "focus.codebook_rows=7",
+        "focus.bptt=7",
         "loss.commitment_weight=0.5",
         "loss.commitment_groups=part",
         "parallel.expert_ranks=2",
@@ -109,6 +139,7 @@ static void test_hash_by_key(void **state)
         "data.train=[other.txt]",
         "data.valid=\"\"",
         "data.valid_bytes=200001",
+        "data.order=stream",
         "train.steps=401",
         "train.units=3",
         "train.unit_windows=33",
@@ -158,17 +189,23 @@ static void test_hash_by_key(void **state)
     set(&c, "moe.experts=4");
     set(&c, "codebook.rows=2");
     set(&c, "memgram.rows=2");
+    set(&c, "graph.hops=1");
+    set(&c, "focus.width=8");
     tv_hash128 before = hash_of(&c);
     tv_config_free(&c);
     for (int64_t i = 0; i < tv_config_field_count; i++) {
         char line[64];
         int length = (int)strcspn(changes[i], "=") + 1;
         snprintf(line, sizeof line, "\n%.*s", length, changes[i]);
-        int counts = strncmp(bits_of_all, changes[i], (size_t)length) == 0 || strstr(bits_of_all, line) != NULL;
+        int counts = strncmp(changes[i], "loss.cross_entropy", 18) == 0 || // only with another value than the default
+                     strncmp(bits_of_all, changes[i], (size_t)length) == 0 || strstr(bits_of_all, line) != NULL;
+        counts |= strcmp(changes[i], "data.order=stream") == 0; // the default is not named
         assert_int_equal(tv_config_init(&c), TV_OK);
         set(&c, "moe.experts=4");
         set(&c, "codebook.rows=2");
         set(&c, "memgram.rows=2");
+        set(&c, "graph.hops=1");
+        set(&c, "focus.width=8");
         set(&c, changes[i]);
         if (tv_hash_equal(before, hash_of(&c)) == counts)
             fail_msg("%s %s the hash", changes[i], counts ? "does not change" : "changes");

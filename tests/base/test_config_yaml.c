@@ -120,12 +120,15 @@ static void test_unknown_names(void **state)
         {"trian:\n  steps: 1\n", "run.yaml:1: section 'trian' is unknown; did you mean 'train'?"},
         {"# first\nsteps: 1\n", "run.yaml:2: section 'steps' is unknown; did you mean 'train.steps'?"},
         {"parallel_settings: 1\n", "run.yaml:1: section 'parallel_settings' is unknown; there are: model, moe, "
-                                   "codebook, composite, memgram, loss, parallel, data, train, "
+                                   "codebook, composite, memgram, graph, focus, loss, parallel, data, train, "
                                    "vote, update, checkpoint, guard, comm, run"},
-        {"\"\": 1\n",
-         "run.yaml:1: section '' is unknown; there are: model, moe, codebook, composite, memgram, loss, parallel, "
-         "data, train, vote, update, "
-         "checkpoint, guard, comm, run"},
+        {"\"\": 1\n", "run.yaml:1: section '' is unknown; there are: model, moe, codebook, composite, memgram, graph, "
+                      "focus, "
+                      "loss, parallel, "
+
+                      "data, train, vote, update, "
+
+                      "checkpoint, guard, comm, run"},
     };
     (void)state;
     EXPECT_REFUSED(cases);
@@ -282,8 +285,12 @@ static void test_assignments(void **state)
         {"data.train=[a",
          "--set data.train=[a: not valid YAML: while parsing a flow sequence, did not find expected ',' or ']'"},
         {"=1",
-         "--set =1: section '' is unknown; there are: model, moe, codebook, composite, memgram, loss, parallel, data, "
+         "--set =1: section '' is unknown; there are: model, moe, codebook, composite, memgram, graph, focus, loss, "
+         ""
+         "parallel, data, "
+
          "train, vote, update, "
+
          "checkpoint, guard, comm, run"},
     };
     tv_config c;

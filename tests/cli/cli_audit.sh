@@ -59,3 +59,15 @@ promised=$(number checkpoint_bytes)
 expect 0 trivote train --config c.yaml --run run
 real=$(cat "$(newest run)"/* | wc -c)
 [ "$real" -le "$promised" ] || fail "a checkpoint of $real bytes, at most $promised were promised"
+
+# Losses by group: what they cost, and names that are none.
+expect 0 trivote audit --config c.yaml --set 'loss.cross_entropy_groups=[head, ffn]'
+says_not 'passes of the backward'
+tables=(--set codebook.rows=100 --set 'loss.commitment_groups=[embed, codebook]')
+expect 0 trivote audit --config c.yaml "${tables[@]}"
+says 'make 2 passes of the backward'
+expect 2 trivote audit --config c.yaml --set 'loss.cross_entropy_groups=[head, fnn]'
+says_once "loss.cross_entropy_groups: 'fnn' is no group of this model; take of all, part, embed, sequencer, attention, ffn, head"
+expect 2 trivote train --config c.yaml --run other --set codebook.rows=100 --set loss.cross_entropy_groups=head \
+    --set loss.commitment_groups=embed
+says_once "no loss may move 'codebook.table', but its rows' use is counted with their votes; name codebook in"

@@ -6,7 +6,7 @@ make_small
 export TMPDIR=$work
 
 expect 2 trivote bench
-says 'all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, memgram, step, memory, save'
+says 'all, gemm, decode, quantise, attention, ops, exchange, watch, moe, codebook, memgram, graph, focus, step, memory, save'
 expect 2 trivote bench stpe
 says "did you mean 'step'"
 expect 2 trivote bench step --config nowhere.yaml
@@ -18,6 +18,11 @@ says_once 'runs as one process'
 
 expect 0 trivote bench memgram --backend cpu
 says_once '^n-grams of 4096 tokens, 4 orders, 1000000 rows of 64'
+expect 0 trivote bench graph --backend cpu
+says_once '^graph of 1024 motifs of 64, 8 edges each from 2048; 4096 tokens'
+expect 0 trivote bench focus --backend cpu
+says_once '^cells of width 64 over segments of 16, D 128, 32 windows of 128'
+says_once '^  part, 4096 tokens in 8 segments a window: forward [0-9.]+ ms, with backward [0-9.]+ ms'
 expect 0 trivote bench codebook --backend cpu
 says_once '^codebook of 1000000 x 64, 512 buckets'
 says_once '^  search, 8 probes +4096 tokens'

@@ -6,24 +6,12 @@
 config=tests/data/invariance-memgram.yaml
 cd "$root"
 
-train() {
-    local count=$1 run=$2
-    shift 2
-    expect 0 ranks "$count" train --config $config --run "$work/$run" "$@"
-}
-
 # The last figure of the part in the metrics: figure RUN NAME
 figure() {
-    grep '"event":"step"' "$work/$1/metrics.jsonl" | tail -n 1 | sed -E "s/.*\"memgram\":\\{[^}]*\"$2\":([-+.e0-9]+).*/\\1/"
+    part_figure "$1" memgram "$2"
 }
 
-train 1 r1
-want=$(final_field digest)
-for n in 2 3 4; do
-    train "$n" "r$n"
-    same "$(final_field digest)" "$want" "digest on $n ranks"
-    same "$(metric_sum "$work/r$n" loss)" "$(metric_sum "$work/r1" loss)" "losses on $n ranks"
-done
+same_on_ranks
 train 3 one --set parallel.table_ranks=1 --set vote.exchange=sharded
 same "$(final_field digest)" "$want" "digest with the tables on 1 of 3 ranks"
 
@@ -42,16 +30,7 @@ for table in struct conv; do
 done
 
 # A checkpoint of 4 ranks goes on with 2, and that one with 1, at the same bits; any number of ranks evaluates it.
-train 4 moved --set train.stop_at=8
-train 2 moved --set train.stop_at=16
-train 1 moved
-same "$(final_field digest)" "$want" "digest after 4, 2 and 1 ranks"
-checkpoint=$(newest "$work/moved")
-for n in 1 3 4; do
-    expect 0 ranks "$n" eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21
-    bpb=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
-    same "$bpb" "${first_bpb:=$bpb}" "bits per byte on $n ranks"
-done
+moved_over_ranks
 expect 0 trivote generate --checkpoint "$checkpoint" --prompt "the " --bytes 20 --seed 3
 expect 0 trivote verify --checkpoint "$checkpoint"
 expect 0 trivote audit --config configs/memgram-quickstart.yaml --ranks 2
@@ -64,10 +43,6 @@ out=$(TV_FAULT=memgram.rows:rank=1:hit=3:errno=EIO ranks 3 train --config $confi
 [ "$got" -ne 0 ] || fail "a run whose rank 1 failed ends well"
 
 # Refused, each in one sentence that says what fits.
-refuse() {
-    expect 2 trivote train --config $config --run "$work/bad" --set "$1"
-    says_once "$2"
-}
 refuse memgram.rows=1 'memgram.rows is 1, but a choice needs 2 rows'
 refuse 'memgram.orders=[1, 2]' "key 'memgram.orders': 1 is outside 2..8"
 refuse 'memgram.orders=[2, 9]' "key 'memgram.orders': 9 is outside 2..8"

@@ -22,10 +22,10 @@ cmp -s first.html other.html || fail "two reports of one run differ"
 trivote report "$run" --out - >printed.html
 cmp -s first.html printed.html || fail "--out - prints another page"
 
-# Experts and codebooks have curves of their own.
+# Experts, codebooks, the graph of motifs and cells have curves of their own.
 cd "$root"
-for kind in moe vq; do
-    expect 0 trivote train --config tests/data/invariance-$kind.yaml --run "$work/$kind" --set train.stop_at=9
+for kind in moe vq memgram graph focus; do
+    expect 0 ranks 2 train --config tests/data/invariance-$kind.yaml --run "$work/$kind" --set train.stop_at=9
 done
 cd "$work"
 expect 0 trivote report moe
@@ -34,6 +34,20 @@ expect 0 trivote report vq
 for id in rows entropy; do
     grep -q "id=\"$id\"" vq/report.html || fail "no chart $id"
 done
+
+# What parts tell of themselves, in small charts; figures with a chart of their own are not shown twice.
+for run in memgram graph focus; do
+    expect 0 trivote report $run
+done
+for run in moe vq memgram graph; do
+    expect 0 python3 "$root/tests/cli/report_page.py" parts "$run/report.html" "$run/metrics.jsonl"
+    echo "$out"
+done
+if grep -q '<h2>Parts' "first.html"; then fail "a section of parts that tell nothing"; fi
+for id in edges scores; do
+    grep -q "id=\"$id\"" graph/report.html || fail "no chart $id"
+done
+grep -q 'id="gates"' focus/report.html || fail "no chart of the gates"
 
 # 30,000 steps, lines that only have a loss among them.
 mkdir long

@@ -188,19 +188,30 @@ same_on_ranks() {
     done
 }
 
-# A run of 4 ranks that goes on with 2 and then with 1 ends with the digest `want`, and its `checkpoint` tells the same on any number.
-moved_over_ranks() {
+# The newest `checkpoint` of the run `moved` tells the same on any number of ranks.
+same_evaluation() {
     local n bpb first_bpb=
-    train 4 moved --set train.stop_at=8
-    train 2 moved --set train.stop_at=16
-    train 1 moved
-    same "$(final_field digest)" "$want" "digest after 4, 2 and 1 ranks"
     checkpoint=$(newest "$work/moved")
     for n in 1 3 4; do
         expect 0 ranks "$n" eval --checkpoint "$checkpoint" --data tests/data/invariance.txt --windows 21
         bpb=$(grep -oE 'bpb=[0-9.]+' <<<"$out")
         same "$bpb" "${first_bpb:=$bpb}" "bits per byte on $n ranks"
     done
+}
+
+# A run of 4 ranks that goes on with 2 and then with 1 ends with the digest `want`, and evaluates alike.
+moved_over_ranks() {
+    train 4 moved --set train.stop_at=8
+    train 2 moved --set train.stop_at=16
+    train 1 moved
+    same "$(final_field digest)" "$want" "digest after 4, 2 and 1 ranks"
+    same_evaluation
+}
+
+# refuse KEY=VALUE PATTERN: the script's `config` with this key is told to be wrong, in one line.
+refuse() {
+    expect 2 trivote train --config "$config" --run "$work/bad" --set "$1"
+    says_once "$2"
 }
 
 # The newest checkpoint of a run folder.

@@ -1,4 +1,4 @@
-"""Checks a page of `trivote report`: report_page.py run PAGE METRICS | make METRICS | long PAGE"""
+"""Checks a page of `trivote report`: report_page.py run PAGE METRICS | parts PAGE METRICS | make METRICS | long PAGE"""
 import html.parser
 import json
 import re
@@ -98,6 +98,34 @@ def check_run(page_path, metrics_path):
     print(f"{len(drawn)} curves, {len(text)} bytes")
 
 
+def check_parts(page_path, metrics_path):
+    """Every figure of every part has a small chart with its values, a curve a part; blocks' parts are one, by their mean."""
+    text, page = read_page(page_path)
+    told, shown = {}, {"rows_used", "entropy_bits", "tokens_min", "tokens_median", "tokens_max", "edges", "mean_score", "topic", "reset", "dampen", "forget_fast", "forget_slow"}
+    for line in open(metrics_path, encoding="utf-8"):
+        event = json.loads(line)
+        for part, figures in event.get("parts", {}).items():
+            for name, value in figures.items():
+                if name not in shown:
+                    key = name, re.sub(r"^block\.[0-9]+\.", "", part)
+                    told.setdefault(key, {}).setdefault(event["step"], []).append(value)
+    told = {key: steps for key, steps in told.items() if any(any(v) for v in steps.values())}
+    drawn = {key: points for key, points in curves(page).items() if key[0].startswith("part-")}
+    assert {(chart, curve) for chart, curve in drawn} == {("part-" + name, part) for name, part in told}, (drawn.keys(), told.keys())
+    charts = {name for name, _ in told}
+    assert text.count('id="part-') == len(charts) > 0
+    for name in charts:  # the curves of a chart have one axis
+        points, values = [], []
+        for (figure, part), steps in told.items():
+            if figure == name:
+                points += drawn["part-" + name, part]
+                values += [sum(v) / len(v) for v in steps.values()]
+        if max(values) > min(values):
+            check_linear(points, values, name)
+    assert not shown & {chart.removeprefix("part-") for chart, _ in drawn}
+    print(f"{len(charts)} small charts, {len(told)} curves, {len(text)} bytes")
+
+
 def make_long(path):
     with open(path, "w", encoding="utf-8") as out:
         for step in range(1, 30001):
@@ -129,6 +157,8 @@ def check_long(path):
 
 if sys.argv[1] == "run":
     check_run(sys.argv[2], sys.argv[3])
+elif sys.argv[1] == "parts":
+    check_parts(sys.argv[2], sys.argv[3])
 elif sys.argv[1] == "make":
     make_long(sys.argv[2])
 else:

@@ -32,9 +32,12 @@ int io_count_entries(const char *folder);              // all but . and ..
 // changes the values.
 enum { IO_ARRAYS = 9 };
 typedef struct io_state {
-    tv_state_array arrays[IO_ARRAYS];
+    tv_state_array arrays[IO_ARRAYS + 1]; // the last one only with io_state_enlarge
 } io_state;
 void io_state_make(io_state *state, int rank, int ranks, int salt);
+// One array more, of all zeros, so that a shard is written in IO_PIECES pieces (of 4 MiB).
+enum { IO_PIECES = 4 };
+void io_state_enlarge(io_state *state);
 void io_state_free(io_state *state);
 // What row `row`, item `item` of array `index` must be.
 int64_t io_state_value(int index, int64_t row, int64_t item, int salt);

@@ -92,10 +92,10 @@ static void test_many_chunks(void **state)
     assert_ok(tv_checkpoint_save(comm, *state, &info, &array, 1));
     assert_ok(tv_checkpoint_open(io_path("%s/step-000000001", (char *)*state), 1, &checkpoint));
     array.data = back;
-    assert_ok(tv_checkpoint_read(checkpoint, &array));
+    assert_ok(tv_checkpoint_read(checkpoint, &array, 1));
     assert_memory_equal(data, back, (size_t)ROWS * COLS * sizeof *data);
     array.first_row = 2500, array.count = 5001;
-    assert_ok(tv_checkpoint_read(checkpoint, &array));
+    assert_ok(tv_checkpoint_read(checkpoint, &array, 1));
     assert_memory_equal(data + 2500 * COLS, back, (size_t)5001 * COLS * sizeof *data);
     struct stat about;
     assert_int_equal(stat(io_path("%s/step-000000001/shard-00000-of-00001.h5", (char *)*state), &about), 0);
@@ -247,7 +247,7 @@ static void expect_read_fails(tv_checkpoint *checkpoint, tv_state_array array, c
     char memory[64] = {0};
     array.count = 1;
     array.data = memory;
-    assert_status(TV_CHECKPOINT, tv_checkpoint_read(checkpoint, &array));
+    assert_status(TV_CHECKPOINT, tv_checkpoint_read(checkpoint, &array, 1));
     assert_message(message);
 }
 
@@ -269,7 +269,7 @@ static void test_shape_differs(void **state)
     a = good, a.scale_group = 8, expect_read_fails(checkpoint, a, "group size G is 4");
     a = good, a.dtype = TV_I8, expect_read_fails(checkpoint, a, "is uint8 in the checkpoint and int8 here");
     a = good, a.first_row = 37, a.count = 1;
-    assert_status(TV_INTERNAL, tv_checkpoint_read(checkpoint, &a));
+    assert_status(TV_INTERNAL, tv_checkpoint_read(checkpoint, &a, 1));
     tv_checkpoint_close(checkpoint);
 }
 

@@ -163,6 +163,32 @@ static void large_chunks(hid_t file)
     H5Pclose(list);
 }
 
+static void narrow_chunks(hid_t file)
+{
+    hid_t list = ordinary(37, 2);
+    assert_true(H5Pset_fletcher32(list) >= 0);
+    replace_trits(file, H5T_STD_U8LE, right_shape, list);
+}
+
+// A dataset of which no chunk was ever written, and one with a chunk of these bytes, which say that they have no sum (`mask` 1) or are too few.
+static void bare_dataset(hid_t file, size_t bytes, uint32_t mask)
+{
+    static const uint8_t chunk[111 + 4];
+    static const hsize_t offset[2];
+    hid_t list = ordinary(37, 3), space = H5Screate_simple(2, right_shape, NULL);
+    assert_true(H5Pset_fletcher32(list) >= 0);
+    assert_true(H5Ldelete(file, TRITS, H5P_DEFAULT) >= 0);
+    hid_t dataset = H5Dcreate2(file, TRITS, H5T_STD_U8LE, space, H5P_DEFAULT, list, H5P_DEFAULT);
+    assert_true(dataset >= 0);
+    assert_true(bytes == 0 || H5Dwrite_chunk(dataset, H5P_DEFAULT, mask, offset, bytes, chunk) >= 0);
+    assert_true(H5Dclose(dataset) >= 0);
+    H5Sclose(space);
+    H5Pclose(list);
+}
+static void no_chunk(hid_t file) { bare_dataset(file, 0, 0); }
+static void chunk_without_sum(hid_t file) { bare_dataset(file, 111, 1); }
+static void cut_chunk(hid_t file) { bare_dataset(file, 100, 0); }
+
 static void wrong_shape(hid_t file, hsize_t rows, hsize_t cols)
 {
     hsize_t shape[2] = {rows, cols};
@@ -205,6 +231,10 @@ static const struct {
     {"uint16 trits", wide_type, "the type of " TRITS " is not uint8"},
     {"float trits", float_type, "the type of " TRITS " is not uint8"},
     {"large chunks", large_chunks, "the chunks of " TRITS " are larger than all of it"},
+    {"narrow chunks", narrow_chunks, "the chunks of " TRITS " are not whole rows"},
+    {"no chunk", no_chunk, "the chunk of " TRITS " with row 0 is missing, cut or without its sum"},
+    {"a chunk without its sum", chunk_without_sum, "the chunk of " TRITS " with row 0 is missing, cut or without"},
+    {"a cut chunk", cut_chunk, "the chunk of " TRITS " with row 0 is missing, cut or without its sum"},
     {"a row less", fewer_rows, "the shape of " TRITS " is not [37, 3]"},
     {"a row more", more_rows, "the shape of " TRITS " is not [37, 3]"},
     {"turned", turned, "the shape of " TRITS " is not [37, 3]"},
@@ -324,6 +354,40 @@ static void test_no_shard(void **state)
     assert_message("too few for the rows");
 }
 
+// A block that is read in part is compared with the sums of its chunks.
+static void test_sums(void **state)
+{
+    (void)state;
+    enum { Q = 4, ROW_BYTES = 14 };
+    const char *dir = copy_good(), *path = io_path("%s/" SHARD, dir);
+    size_t bytes;
+    char *shard = io_read(path, &bytes);
+    uint8_t row[ROW_BYTES];
+    for (int i = 0; i < ROW_BYTES; i++)
+        row[i] = (uint8_t)io_state_value(Q, 0, i, 1);
+    const char *rows = memmem(shard, bytes, row, sizeof row);
+    assert_non_null(rows);
+    io_flip_bit(path, (size_t)(rows - shard) + 2000 * ROW_BYTES, 0);
+    free(shard);
+    edit_rehash(dir);
+    tv_checkpoint *checkpoint = NULL;
+    uint8_t data[10 * ROW_BYTES];
+    int64_t count;
+    assert_ok(tv_checkpoint_open(dir, 1, &checkpoint));
+    tv_state_array part = tv_checkpoint_arrays(checkpoint, &count)[Q];
+    part.first_row = 7, part.count = 10, part.data = data;
+    assert_status(TV_CHECKPOINT, tv_checkpoint_read(checkpoint, &part, 1));
+    assert_message("the fletcher32 sum of a chunk of block.0.attention.q T is wrong");
+    tv_checkpoint_close(checkpoint);
+    dir = copy_good(); // the same rows of a good one
+    assert_ok(tv_checkpoint_open(dir, 1, &checkpoint));
+    part = tv_checkpoint_arrays(checkpoint, &count)[Q];
+    part.first_row = 7, part.count = 10, part.data = data;
+    assert_ok(tv_checkpoint_read(checkpoint, &part, 1));
+    assert_int_equal(data[13], io_state_value(Q, 7, 13, 1));
+    tv_checkpoint_close(checkpoint);
+}
+
 int main(void)
 {
     H5open();
@@ -332,6 +396,7 @@ int main(void)
         cmocka_unit_test(test_objects),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_no_shard),
+        cmocka_unit_test(test_sums),
     };
     return cmocka_run_group_tests(tests, make_good, drop_good);
 }

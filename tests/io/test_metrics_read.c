@@ -2,6 +2,7 @@
 #include "io_fixture.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "io/metrics_read.h"
@@ -35,8 +36,8 @@ static void test_one_process(void **state)
         "{\"event\":\"start\",\"step\":0,\"time\":100,\"last_step\":9,\"ranks\":4,\"program\":\"1.2\"}\n"
         "{\"event\":\"step\",\"step\":1,\"time\":102,\"loss\":1.5,\"bpb\":2,\"bytes\":100,\"bytes_seen\":100,"
         "\"flips\":3,\"zeros\":50,\"weights\":200,\"ranks\":4,\"seconds\":{\"total\":2,\"data\":0.5},\"parts\":"
-        "{\"a\":{\"tokens_min\":3,\"tokens_median\":5,\"tokens_max\":8},"
-        "\"b\":{\"tokens_min\":2,\"tokens_median\":6,\"tokens_max\":7},"
+        "{\"block.0.moe\":{\"tokens_min\":3,\"tokens_median\":5,\"tokens_max\":8},"
+        "\"block.11.moe\":{\"tokens_min\":2,\"tokens_median\":6,\"tokens_max\":7},"
         "\"codes\":{\"rows_used\":0.25,\"entropy_bits\":6}}}\n" STEP(
             2, 105.5,
             "3") "{\"event\":\"eval\",\"step\":2,\"bpb\":2.5}\n"
@@ -52,6 +53,11 @@ static void test_one_process(void **state)
     assert_true(v[TV_RUN_ROWS_USED] == 25 && v[TV_RUN_ENTROPY] == 6 && isnan(v[TV_RUN_ROWS_USED + 1]));
     assert_true(v[TV_RUN_ELAPSED] == 2 && run.steps[1].values[TV_RUN_ELAPSED] == 5.5);
     assert_true(isnan(run.steps[1].values[TV_RUN_LOSS]));
+    assert_int_equal(run.figure_count, 5); // the blocks' parts together
+    assert_string_equal(run.figures[1].part, "moe");
+    assert_string_equal(run.figures[1].name, "tokens_median");
+    assert_true(run.figures[1].count == 1 && run.figures[1].told[0].parts == 2 && run.figures[1].told[0].sum == 11);
+    assert_string_equal(run.figures[3].part, "codes");
     assert_int_equal(run.table_count, 1);
     assert_string_equal(run.tables[0], "codes");
     assert_true(run.eval_count == 1 && run.evals[0].bpb == 2.5);
@@ -99,6 +105,33 @@ static void test_going_back(void **state)
     tv_run_metrics_free(&run);
 }
 
+// Steps done twice, names that no part gives, and more figures than there is room for.
+static void test_figures(void **state)
+{
+    tv_run_metrics run;
+    assert_ok(read_text(*state,
+                        STEP(1, 1, "1,\"parts\":{\"t\":{\"used\":0.5}}") STEP(2, 2, "1,\"parts\":{\"t\":{\"used\":1}}")
+                            STEP(2, 9,
+                                 "1,\"parts\":{\"t\":{\"used\":0.25,\"<b>\":1,\"\":2,\"odd\":\"x\",\"far\":1e300},"
+                                 "\"block.x\":{\"used\":3},\"a \\\"\":{\"used\":3}}"),
+                        &run));
+    assert_int_equal(run.figure_count, 4);
+    assert_string_equal(run.figures[0].name, "used");
+    assert_true(run.figures[0].count == 2 && run.figures[0].told[1].step == 2 && run.figures[0].told[1].sum == 0.25);
+    assert_true(run.figures[1].count == 0 && run.figures[2].count == 0); // odd, far
+    assert_string_equal(run.figures[3].part, "block.x");
+    tv_run_metrics_free(&run);
+    char text[8192];
+    int used = snprintf(text, sizeof text, "{\"event\":\"step\",\"step\":1,\"parts\":{\"t\":{\"f0\":0");
+    for (int i = 1; i < 100; i++)
+        used += snprintf(text + used, sizeof text - (size_t)used, ",\"f%d\":%d", i, i);
+    snprintf(text + used, sizeof text - (size_t)used, "}}}\n");
+    assert_ok(read_text(*state, text, &run));
+    assert_int_equal(run.figure_count, TV_RUN_FIGURES_MAX);
+    assert_true(run.figures[63].told[0].sum == 63);
+    tv_run_metrics_free(&run);
+}
+
 static void test_refused(void **state)
 {
     tv_run_metrics run;
@@ -122,6 +155,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_process, make_folder, drop_folder),
         cmocka_unit_test_setup_teardown(test_restart, make_folder, drop_folder),
         cmocka_unit_test_setup_teardown(test_going_back, make_folder, drop_folder),
+        cmocka_unit_test_setup_teardown(test_figures, make_folder, drop_folder),
         cmocka_unit_test_setup_teardown(test_refused, make_folder, drop_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

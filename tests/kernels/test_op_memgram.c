@@ -132,7 +132,7 @@ static looked_up random_look_up(op_random *random, int64_t tokens)
     for (int64_t u = 0; u < k.count; u++) {
         uint8_t *at = k.bytes + u * size;
         int32_t row = op_int(random, 0, 9) ? op_int(random, 0, (int)k.table.table.rows - 1) : -1;
-        int32_t strength = k.strength[u] = op_int(random, 0, TV_MEMGRAM_STRENGTH_MAX);
+        int32_t strength = k.strength[u] = op_int(random, 0, TV_MEMGRAM_STRENGTH_WHOLE);
         int8_t none[TV_VQ_COLS_MAX] = {0};
         memcpy(at, &row, 4);
         memcpy(at + 4, &strength, 4);
@@ -349,7 +349,7 @@ static void check_damage(const op_backend *on)
         int64_t packed = (t->cols + 4) / 5, size = tv_vq_answer_bytes(t->cols);
         size_t bytes = (size_t)(k.tokens * t->cols) * 4;
         float *y = op_host(bytes), *want = op_host(bytes);
-        int32_t fault = 0, row = 0, strength = i % 2 ? 128 : -1;
+        int32_t fault = 0, row = 0, strength = i % 2 ? 129 : -1;
         k.slot[k.slots] = 0;
         memcpy(k.bytes, &row, 4);
         uint8_t *answer = op_host_copy(k.bytes, (size_t)size);

@@ -7,6 +7,7 @@ typedef struct xent_case {
     int64_t rows, vocab;
     float *logits;
     int32_t *targets;
+    float weight; // of the gradient
 } xent_case;
 
 typedef struct xent_result {
@@ -18,7 +19,7 @@ enum { NO_GRADIENT, OWN_ARRAY, IN_PLACE };
 
 static xent_case random_case(op_random *random, int64_t rows, int64_t vocab, float size)
 {
-    xent_case c = {rows, vocab, op_floats(random, rows * vocab, size), op_host((size_t)rows * 4)};
+    xent_case c = {rows, vocab, op_floats(random, rows * vocab, size), op_host((size_t)rows * 4), 1.0f};
     for (int64_t t = 0; vocab && t < rows; t++)
         c.targets[t] = op_int(random, 0, 9) == 0 ? -1 : op_int(random, 0, (int)vocab - 1);
     return c;
@@ -33,7 +34,7 @@ static xent_result run(const op_backend *on, const xent_case *c, int gradient)
     if (gradient == IN_PLACE)
         out.grad = op_host_copy(c->logits, bytes);
     op_call call = op_begin(on);
-    tv_xent_args a = {.rows = c->rows, .vocab = c->vocab};
+    tv_xent_args a = {.rows = c->rows, .vocab = c->vocab, .weight = c->weight};
     a.grad = op_out(&call, out.grad, bytes);
     a.logits = gradient == IN_PLACE ? a.grad : op_in(&call, c->logits, bytes);
     a.targets = op_in(&call, c->targets, (size_t)c->rows * 4);
@@ -59,6 +60,7 @@ static void check_oracle(const op_backend *on)
     op_random random = {101, 0};
     for (int i = 0; i < 20; i++) {
         xent_case c = random_case(&random, op_int(&random, 1, 6), op_int(&random, 1, 70), 8.0f);
+        c.weight = i % 2 ? 2.5f : 1.0f;
         xent_result got = run(on, &c, OWN_ARRAY);
         assert_int_equal(got.fault, 0);
         for (int64_t t = 0; t < c.rows; t++) {
@@ -70,7 +72,7 @@ static void check_oracle(const op_backend *on)
                 if (target >= 0)
                     slope =
                         (exact_loss(row, c.vocab, target, v, h) - exact_loss(row, c.vocab, target, v, -h)) / (2 * h);
-                op_near("gradient", slope, (double)got.grad[t * c.vocab + v], 1e-6);
+                op_near("gradient", slope * (double)c.weight, (double)got.grad[t * c.vocab + v], 1e-6);
             }
         }
     }
@@ -98,7 +100,7 @@ static void check_fault(const op_backend *on)
     }
     float far[2] = {3e38f, -3e38f}; // finite logits whose loss is not
     int32_t target = 1;
-    xent_case c = {1, 2, far, &target};
+    xent_case c = {1, 2, far, &target, 1.0f};
     assert_int_equal(run(on, &c, NO_GRADIENT).fault, 1);
     target = 0;
     xent_result fine = run(on, &c, NO_GRADIENT);
@@ -118,6 +120,7 @@ static void check_bits(const op_backend *on)
     for (int i = 0; i < 90; i++) {
         int64_t rows = i < 4 ? OP_LARGE_ROWS : op_int(&random, 0, 40), vocab = i % 4 == 0 ? 264 : op_size(&random);
         xent_case c = random_case(&random, rows, vocab, i % 2 ? 3.0f : 90.0f);
+        c.weight = i % 3 == 0 ? 1.0f : i % 7 == 0 ? 0.0f : 0.3f;
         if (i % 10 == 0 && c.rows * c.vocab > 0)
             c.logits[op_int(&random, 0, (int)(c.rows * c.vocab) - 1)] = INFINITY;
         xent_result want = run(op_ref(), &c, OWN_ARRAY), got = run(on, &c, i % 3);

@@ -28,7 +28,7 @@ expect() {
 }
 
 fresh
-for script in layers files readme operations; do
+for script in layers files readme operations figure; do
     expect clean "$script" "a clean tree"
 done
 
@@ -56,6 +56,8 @@ plant files "code switched off" io/b.c '// B.\n#if 0\n#endif\n'
 plant files "a header without guard" io/b.h '// B.\nint x;\n'
 plant files "a header without its comment" io/b.h '#ifndef TV_B_H\n#define TV_B_H\n#endif\n'
 plant files "a trailing blank" io/b.c '// B. \n'
+plant figure "a figure that no script makes" docs/model.svg '<desc>Made by docs/figure.py from configs/x.yaml</desc>\n'
+plant figure "a figure that names no config" docs/model.svg '<svg/>\n'
 plant readme "a folder that the tour leaves out" extra/b.c '// B.\n'
 plant readme "a folder that is gone" README.md '    gone/        e\n'
 plant readme "a dead link" README.md 'See [this](docs/none.md).\n'

@@ -216,7 +216,7 @@ void oracle_ffn(const oracle *o, const double *x, double *y)
 }
 
 // The row nearest to z.
-static const double *nearest_row(const oracle *o, const double *z)
+const double *oracle_nearest_row(const oracle *o, const double *z)
 {
     int64_t index = find(o, "table"), cols = o->params->items[index].spec.cols, best = 0;
     double least = INFINITY;
@@ -244,7 +244,7 @@ void oracle_codebook(const oracle *o, const double *x, double *y)
         memcpy(o->queries + 1, z, (size_t)(o->tokens * cols) * sizeof *z);
     }
     for (int64_t t = 0; t < o->tokens; t++) {
-        const double *first = o->queries + 1 + t * cols, *row = nearest_row(o, first);
+        const double *first = o->queries + 1 + t * cols, *row = oracle_nearest_row(o, first);
         for (int64_t c = 0; c < cols; c++) {
             z[t * cols + c] += row[c] - first[c];
         }
@@ -306,6 +306,10 @@ void oracle_memgram(const oracle *o, const double *x, double *y)
     free(z);
     free(normed);
 }
+
+const double *oracle_weights(const oracle *o, const char *leaf) { return o->weights[find(o, leaf)]; }
+
+double *oracle_linear(const oracle *o, const char *leaf, const double *x) { return linear(o, leaf, x); }
 
 // h [F] of one expert for one token's norm(x).
 static void expert_hidden(const oracle *o, int64_t expert, const double *normed, double *h)

@@ -22,10 +22,16 @@ typedef struct oracle {
 oracle oracle_new(const tv_config *config, const tv_params *params, int64_t tokens);
 void oracle_free(oracle *o);
 
+// For parts whose oracle has a file of its own: weights of the tensor whose name ends in ".leaf"; y [M, N] = x W^T, malloc'd.
+// The row of "table" nearest to z [d].
+const double *oracle_nearest_row(const oracle *o, const double *z);
+const double *oracle_weights(const oracle *o, const char *leaf);
+double *oracle_linear(const oracle *o, const char *leaf, const double *x);
+
 // y [M, D] = the part's output for the stream x [M, D] (the embedding ignores x).
 typedef void oracle_forward(const oracle *o, const double *x, double *y);
 oracle_forward oracle_embed, oracle_sequencer, oracle_attention, oracle_ffn, oracle_moe, oracle_codebook,
-    oracle_memgram;
+    oracle_memgram, oracle_focus;
 // Sum over the tokens of the cross-entropy of the head's logits.
 double oracle_head_loss(const oracle *o, const double *x);
 

@@ -29,6 +29,7 @@ static tv_config tiny_config(void)
                                      .sequencer = 1,
                                      .scale_type = TV_T32,
                                      .rope_base = 10000.0};
+    config.loss.cross_entropy_weight = 1;
     return config;
 }
 

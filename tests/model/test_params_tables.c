@@ -173,9 +173,43 @@ static void test_refused(void **state)
     refuse_table((tv_tensor_spec){.rows = 9, .cols = 5, .scale_type = TV_T64, .bits = 4, .pattern_bits = 3});
 }
 
+// Side state of a step's windows: consecutive blocks of equal length over the ranks that divide them, some block of every row over others.
+static void test_units(void **state)
+{
+    (void)state;
+    const int64_t rows = 12;
+    for (int ranks = 1; ranks <= 6; ranks++) {
+        int64_t next = 0;
+        for (int rank = 0; rank < ranks; rank++) {
+            tv_params params;
+            tv_side_spec spec = {.name = "part",
+                                 .part = "carried",
+                                 .group = "part",
+                                 .dtype = TV_I16,
+                                 .rows = rows,
+                                 .cols = 3,
+                                 .placement = TV_PLACE_UNITS};
+            tv_params_layout_args args = {.rank = rank, .ranks = ranks, .training = 1, .vote_bits = 8};
+            int64_t index;
+            tv_params_init(&params, 0);
+            TEST_TRY(tv_params_add_side(&params, &spec, &index));
+            TEST_TRY(tv_params_layout(&params, &args));
+            const tv_side *side = &params.sides[index];
+            assert_int_equal(side->first_row, next);
+            assert_int_equal(side->share_first, side->first_row);
+            assert_int_equal(side->share_count, side->held_rows);
+            assert_true(rows % ranks != 0 || side->held_rows == rows / ranks);
+            next += side->held_rows;
+            tv_params_free(&params);
+        }
+        assert_int_equal(next, rows);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_held), cmocka_unit_test(test_memory),
-                                       cmocka_unit_test(test_shares), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_units), cmocka_unit_test(test_held),
+                                       cmocka_unit_test(test_memory), cmocka_unit_test(test_shares),
+                                       cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,138 +1,21 @@
 // Codebooks in training, on one rank: only rows that were used move, and their patterns never do; usage counts tokens, saturates and is
 // halved; rows without use start again. On the backend that TV_TEST_BACKEND names, else auto's.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "run_fixture.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include "base/pack.h"
-#include "train/trainer.h"
-
-#define TRY(call)                                                                                                      \
-    do {                                                                                                               \
-        if ((call) != TV_OK)                                                                                           \
-            fail_msg("%s", tv_status_message());                                                                       \
-    } while (0)
-
-typedef struct run {
-    tv_config config;
-    tv_comm *comm;
-    const tv_backend *backend;
-    tv_trainer trainer;
-} run;
-
-static const char *backend_name(void)
-{
-    const char *name = getenv("TV_TEST_BACKEND");
-    return name != NULL ? name : "auto";
-}
 
 static void open_run(run *r, const char *const *sets)
 {
-    memset(r, 0, sizeof *r);
-    TRY(tv_config_init(&r->config));
-    TRY(tv_config_read_file(&r->config, "tests/data/invariance-vq.yaml"));
-    for (; *sets; sets++)
-        TRY(tv_config_set(&r->config, *sets));
-    TRY(tv_comm_open_self(&r->comm));
-    TRY(tv_backend_find(backend_name(), &r->backend));
-    TRY(r->backend->open(0, 1, 1));
-    TRY(tv_trainer_open(&r->trainer, &r->config, r->comm, r->backend));
+    run_open(r, "tests/data/invariance-vq.yaml", sets, run_backend_name());
 }
 
-static void close_run(run *r)
-{
-    tv_trainer_close(&r->trainer);
-    r->backend->close();
-    tv_comm_close(r->comm);
-    tv_config_free(&r->config);
-}
-
-static const tv_param *find_table(const run *r)
-{
-    const tv_params *params = &r->trainer.model.params;
-    for (int64_t i = 0; i < params->count; i++)
-        if (strcmp(params->items[i].spec.name, "codebook.table") == 0)
-            return &params->items[i];
-    return NULL;
-}
-
-static int16_t *find_usage(const run *r)
-{
-    const tv_params *params = &r->trainer.model.params;
-    for (int64_t i = 0; i < params->side_count; i++)
-        if (strcmp(params->sides[i].spec.name, "codebook") == 0)
-            return params->sides[i].data;
-    return NULL;
-}
-
-static double figure(const run *r, const char *part, const char *name)
-{
-    const tv_model *model = &r->trainer.model;
-    for (int64_t i = 0; i < model->part_count; i++) {
-        tv_figures figures = {.count = 0};
-        if (strcmp(model->parts[i]->name, part) != 0)
-            continue;
-        model->parts[i]->ops->tell(model->parts[i], &figures);
-        for (int f = 0; f < figures.count; f++)
-            if (strcmp(figures.items[f].name, name) == 0)
-                return figures.items[f].value;
-    }
-    fail_msg("%s tells no %s", part, name);
-    return 0;
-}
-
-// Table and usage as they were, in host memory.
-typedef struct picture {
-    int64_t rows, cols;
-    uint8_t *T;
-    int8_t *E, *T_accum, *E_accum;
-    int16_t *usage;
-} picture;
-
-static void *copy(const run *r, const void *from, int64_t bytes)
-{
-    void *to = malloc((size_t)bytes);
-    assert_non_null(to);
-    TRY(r->backend->copy(to, from, (size_t)bytes, TV_COPY_TO_HOST, NULL));
-    return to;
-}
-
-static picture take_picture(const run *r)
-{
-    const tv_param *p = find_table(r);
-    int64_t rows = p->spec.rows, cols = p->spec.cols;
-    return (picture){.rows = rows,
-                     .cols = cols,
-                     .T = copy(r, p->T, rows * tv_row_bytes(cols)),
-                     .E = copy(r, p->E, rows),
-                     .T_accum = copy(r, p->T_accum, rows * cols),
-                     .E_accum = copy(r, p->E_accum, rows),
-                     .usage = copy(r, find_usage(r), rows * 2)};
-}
-
-static void free_picture(picture *p) { free(p->T), free(p->E), free(p->T_accum), free(p->E_accum), free(p->usage); }
-
-static int row_moved(const picture *a, const picture *b, int64_t row)
-{
-    int64_t bytes = tv_row_bytes(a->cols);
-    return memcmp(a->T + row * bytes, b->T + row * bytes, (size_t)bytes) != 0 || a->E[row] != b->E[row] ||
-           a->E_accum[row] != b->E_accum[row] ||
-           memcmp(a->T_accum + row * a->cols, b->T_accum + row * a->cols, (size_t)a->cols) != 0;
-}
-
-static void step(run *r)
-{
-    tv_step_report report;
-    TRY(tv_trainer_step(&r->trainer, 0, &report));
-}
+static run_picture take_picture(const run *r) { return run_take_picture(r, "codebook.table", "codebook", "usage"); }
 
 // Trits of the bucket's pattern, and counters there, never move.
-static void check_patterns(const picture *p, int bits)
+static void check_patterns(const run_picture *p, int bits)
 {
     for (int64_t row = 0; row < p->rows; row++) {
         int8_t trits[TV_VQ_COLS_MAX];
@@ -154,26 +37,26 @@ static void test_untouched_rows(void **state)
         open_run(&r, sets);
         int64_t tokens = r.config.train.units * r.config.train.unit_windows * r.config.model.context;
         for (int s = 0; s < 4; s++) {
-            picture before = take_picture(&r), after;
+            run_picture before = take_picture(&r), after;
             int64_t used = 0, touched = 0, moved = 0;
-            step(&r);
+            run_step(&r);
             after = take_picture(&r);
             for (int64_t row = 0; row < before.rows; row++) {
-                int more = after.usage[row] - before.usage[row];
+                int more = after.use[row] - before.use[row];
                 assert_true(more >= 0);
                 used += more;
                 touched += more > 0;
-                moved += row_moved(&before, &after, row);
-                if (more == 0 && row_moved(&before, &after, row))
+                moved += run_row_moved(&before, &after, row);
+                if (more == 0 && run_row_moved(&before, &after, row))
                     fail_msg("%s: row %d moved without use", rules[i], (int)row);
             }
             assert_int_equal(used, tokens);
             assert_true(moved > 0);
-            assert_true(figure(&r, "codebook", "rows_touched") == (double)touched);
-            check_patterns(&after, find_table(&r)->spec.bits);
-            free_picture(&before), free_picture(&after);
+            assert_true(run_figure(&r, "codebook", "rows_touched") == (double)touched);
+            check_patterns(&after, run_tensor(&r, "codebook.table")->spec.bits);
+            run_free_picture(&before), run_free_picture(&after);
         }
-        close_run(&r);
+        run_close(&r);
     }
 }
 
@@ -185,23 +68,23 @@ static void test_restarts(void **state)
     int64_t all = 0;
     open_run(&r, sets);
     for (int s = 0; s < 3; s++) {
-        picture before = take_picture(&r), after;
+        run_picture before = take_picture(&r), after;
         int64_t used = 0;
-        step(&r);
+        run_step(&r);
         after = take_picture(&r);
-        int64_t restarts = (int64_t)figure(&r, "codebook", "restarts");
+        int64_t restarts = (int64_t)run_figure(&r, "codebook", "restarts");
         for (int64_t row = 0; row < before.rows; row++)
-            used += after.usage[row] - before.usage[row];
+            used += after.use[row] - before.use[row];
         // Each row that starts again had no use, and starts with 2.
         assert_int_equal(used,
                          r.config.train.units * r.config.train.unit_windows * r.config.model.context + 2 * restarts);
-        assert_true(restarts <= 1 << find_table(&r)->spec.bits);
-        check_patterns(&after, find_table(&r)->spec.bits);
+        assert_true(restarts <= 1 << run_tensor(&r, "codebook.table")->spec.bits);
+        check_patterns(&after, run_tensor(&r, "codebook.table")->spec.bits);
         all += restarts;
-        free_picture(&before), free_picture(&after);
+        run_free_picture(&before), run_free_picture(&after);
     }
     assert_true(all > 0);
-    close_run(&r);
+    run_close(&r);
 }
 
 // Counts saturate, and are halved when it is time.
@@ -211,20 +94,21 @@ static void test_usage(void **state)
     const char *sets[] = {"codebook.restart_every=0", "codebook.usage_halving=2", NULL};
     run r;
     open_run(&r, sets);
-    int64_t rows = find_table(&r)->spec.rows;
-    int16_t *usage = copy(&r, find_usage(&r), rows * 2);
+    int64_t rows = run_tensor(&r, "codebook.table")->spec.rows;
+    int16_t *usage = run_copy(&r, run_side(&r, "codebook", "usage")->data, rows * 2);
     for (int64_t row = 0; row < rows; row++)
         usage[row] = TV_VQ_USAGE_MAX;
-    TRY(r.backend->copy(find_usage(&r), usage, (size_t)rows * sizeof *usage, TV_COPY_TO_DEVICE, NULL));
+    TRY(r.backend->copy(run_side(&r, "codebook", "usage")->data, usage, (size_t)rows * sizeof *usage, TV_COPY_TO_DEVICE,
+                        NULL));
     free(usage);
     for (int s = 0; s < 2; s++) {
-        step(&r);
-        usage = copy(&r, find_usage(&r), rows * 2);
+        run_step(&r);
+        usage = run_copy(&r, run_side(&r, "codebook", "usage")->data, rows * 2);
         for (int64_t row = 0; row < rows; row++)
             assert_int_equal(usage[row], s == 0 ? TV_VQ_USAGE_MAX : TV_VQ_USAGE_MAX / 2);
         free(usage);
     }
-    close_run(&r);
+    run_close(&r);
 }
 
 int main(void)
@@ -232,7 +116,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_untouched_rows), cmocka_unit_test(test_restarts),
                                        cmocka_unit_test(test_usage)};
     const tv_backend *backend;
-    if (tv_backend_find(backend_name(), &backend) != TV_OK || backend->open(0, 1, 1) != TV_OK) {
+    if (tv_backend_find(run_backend_name(), &backend) != TV_OK || backend->open(0, 1, 1) != TV_OK) {
         printf("skipped: %s\n", tv_status_message());
         return 77;
     }

@@ -1,7 +1,7 @@
 // One answer: this many ranks give the digest that one rank gives on the CPU, with both forms of the vote exchange, votes in
 // buckets of any size,
 // while the run really moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks. The first
-// argument is "dense", "moe", "vq" or "memgram", the second names the backend of the many; without one it is the CPU's too.
+// argument is "dense", "moe", "vq", "memgram", "graph", "loss", "focus" or "full", the second names the backend of the many; without one it is the CPU's too.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,6 +238,23 @@ static tv_status compare_tables(const contest *c)
     return compare(c, "composite.rows=0", "parallel.table_ranks=1", "parallel.table_ranks=2");
 }
 
+// Losses that may move some of the tensors only, so that a backward has several passes.
+static tv_status compare_losses(const contest *c)
+{
+    static const char *const options[] = {
+        "train.seed=1",
+        "loss.commitment_groups=part",
+        "loss.commitment_groups=[codebook.down, composite.down]",
+        "loss.cross_entropy_groups=[codebook.table, memgram, composite, head, block.1]",
+        "loss.commitment_weight=0",
+        "moe.experts=0",
+        "loss.cross_entropy_groups=all",
+        "update.rule=budget"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    return TV_OK;
+}
+
 // N-grams of bytes and motifs; without motifs; rows that any number of ranks shares.
 static tv_status compare_grams(const contest *c)
 {
@@ -251,6 +268,46 @@ static tv_status compare_grams(const contest *c)
     if (tv_comm_size(c->comm) < 2)
         return TV_OK;
     return compare(c, "memgram.rows=2", "parallel.table_ranks=1", "parallel.table_ranks=2");
+}
+
+// One to three hops; lists and stores of other sizes; the index in place of the search.
+static tv_status compare_graphs(const contest *c)
+{
+    static const char *const options[] = {"train.seed=1",         "train.seed=2",       "graph.hops=1",
+                                          "graph.hops=3",         "graph.lora_rank=0",  "graph.edges_per_node=8",
+                                          "graph.max_edges=2000", "graph.dense=true",   "graph.decay_every=1",
+                                          "vote.levels=7",        "vote.combine=mean",  "model.scale_mantissa_bits=2",
+                                          "update.rule=budget",   "update.rule=classic"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    TV_TRY(compare(c, "memgram.rows=301", "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    TV_TRY(compare(c, "composite.rows=301", "graph.dense=false", "graph.dense=true"));
+    if (tv_comm_size(c->comm) < 2)
+        return TV_OK;
+    return compare(c, "moe.experts=12", "parallel.table_ranks=1", "parallel.table_ranks=2");
+}
+
+// States that go on from step to step, and none; segments and cuts of other lengths.
+static tv_status compare_focus(const contest *c)
+{
+    static const char *const options[] = {"train.seed=1",      "train.seed=2",       "focus.bptt=1",
+                                          "focus.bptt=64",     "focus.segment=8",    "focus.segment=1",
+                                          "data.order=random", "vote.levels=7",      "vote.combine=mean",
+                                          "focus.width=33",    "update.rule=budget", "model.scale_mantissa_bits=2"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    TV_TRY(compare(c, "focus.codebook_rows=61", "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    return compare(c, "moe.experts=12", "vote.bucket_bytes=3000", "vote.bucket_bytes=0");
+}
+
+// Every part on; the commitment in a pass of its own.
+static tv_status compare_full(const contest *c)
+{
+    static const char *const options[] = {"train.seed=1", "memgram.strength=true", "data.order=random",
+                                          "loss.commitment_groups=[part]", "update.rule=budget"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    return TV_OK;
 }
 
 // The fastest backend in host memory, and the named one. Where that cannot run *usable is 0.
@@ -280,9 +337,13 @@ static tv_status run_all(tv_comm *comm, const char *kind, const char *name, int 
     static const struct {
         const char *kind, *file;
         tv_status (*compare)(const contest *c);
-    } kinds[] = {{"moe", "tests/data/invariance-moe.yaml", compare_experts},
+    } kinds[] = {{"loss", "tests/data/invariance-loss.yaml", compare_losses},
+                 {"moe", "tests/data/invariance-moe.yaml", compare_experts},
                  {"vq", "tests/data/invariance-vq.yaml", compare_tables},
                  {"memgram", "tests/data/invariance-memgram.yaml", compare_grams},
+                 {"graph", "tests/data/invariance-graph.yaml", compare_graphs},
+                 {"focus", "tests/data/invariance-focus.yaml", compare_focus},
+                 {"full", "tests/data/invariance-full.yaml", compare_full},
                  {"dense", "tests/data/invariance.yaml", compare_all}};
     size_t i = 0;
     while (i + 1 < sizeof kinds / sizeof *kinds && strcmp(kind, kinds[i].kind) != 0)

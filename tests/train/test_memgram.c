@@ -1,148 +1,52 @@
 // Tables of n-grams in training, on one rank: only rows that the step's text looks up move, their strength counts the tokens, saturates and
 // is halved when it is time; rows are those of the text's own n-grams.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "run_fixture.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
-#include "train/trainer.h"
-
-#define TRY(call)                                                                                                      \
-    do {                                                                                                               \
-        if ((call) != TV_OK)                                                                                           \
-            fail_msg("%s", tv_status_message());                                                                       \
-    } while (0)
-
-typedef struct run {
-    tv_config config;
-    tv_comm *comm;
-    const tv_backend *backend;
-    tv_trainer trainer;
-} run;
-
 static void open_run(run *r, const char *const *sets)
 {
-    memset(r, 0, sizeof *r);
-    TRY(tv_config_init(&r->config));
-    TRY(tv_config_read_file(&r->config, "tests/data/invariance-memgram.yaml"));
-    for (; *sets; sets++)
-        TRY(tv_config_set(&r->config, *sets));
-    TRY(tv_comm_open_self(&r->comm));
-    TRY(tv_backend_find("cpu", &r->backend));
-    TRY(r->backend->open(0, 1, 1));
-    TRY(tv_trainer_open(&r->trainer, &r->config, r->comm, r->backend));
+    run_open(r, "tests/data/invariance-memgram.yaml", sets, "cpu");
 }
 
-static void close_run(run *r)
+static int8_t *find_strength(const run *r, const char *leaf)
 {
-    tv_trainer_close(&r->trainer);
-    r->backend->close();
-    tv_comm_close(r->comm);
-    tv_config_free(&r->config);
+    const tv_side *side = run_side(r, "memgram", leaf);
+    assert_non_null(side);
+    return side->data;
 }
 
-static const tv_param *find_table(const run *r, const char *name)
+// A loop: gcc's sanitizers take a call of memset for one that may be too long.
+static void set_strength(int8_t *strength, int64_t rows, int value)
 {
-    const tv_params *params = &r->trainer.model.params;
-    for (int64_t i = 0; i < params->count; i++)
-        if (strcmp(params->items[i].spec.name, name) == 0)
-            return &params->items[i];
-    fail_msg("no tensor %s", name);
-    return NULL;
+    for (int64_t row = 0; row < rows; row++)
+        strength[row] = (int8_t)value;
 }
 
-static int8_t *find_strength(const run *r, const char *part)
+static run_picture take_picture(const run *r, const char *table, const char *strength)
 {
-    const tv_params *params = &r->trainer.model.params;
-    for (int64_t i = 0; i < params->side_count; i++)
-        if (strcmp(params->sides[i].spec.name, "memgram") == 0 && strcmp(params->sides[i].spec.part, part) == 0)
-            return params->sides[i].data;
-    fail_msg("no side state %s", part);
-    return NULL;
-}
-
-static double figure(const run *r, const char *name)
-{
-    const tv_model *model = &r->trainer.model;
-    for (int64_t i = 0; i < model->part_count; i++) {
-        tv_figures figures = {.count = 0};
-        if (strcmp(model->parts[i]->name, "memgram") != 0)
-            continue;
-        model->parts[i]->ops->tell(model->parts[i], &figures);
-        for (int f = 0; f < figures.count; f++)
-            if (strcmp(figures.items[f].name, name) == 0)
-                return figures.items[f].value;
-    }
-    fail_msg("memgram tells no %s", name);
-    return 0;
-}
-
-// A table and its strength as they were.
-typedef struct picture {
-    int64_t rows, cols;
-    uint8_t *T;
-    int8_t *E, *T_accum, *E_accum, *strength;
-} picture;
-
-static void *copy(const void *from, int64_t bytes)
-{
-    void *to = malloc((size_t)bytes);
-    assert_non_null(to);
-    return memcpy(to, from, (size_t)bytes);
-}
-
-static picture take_picture(const run *r, const char *name, const char *strength)
-{
-    const tv_param *p = find_table(r, name);
-    int64_t rows = p->spec.rows, cols = p->spec.cols;
-    return (picture){.rows = rows,
-                     .cols = cols,
-                     .T = copy(p->T, rows * tv_row_bytes(cols)),
-                     .E = copy(p->E, rows),
-                     .T_accum = copy(p->T_accum, rows * cols),
-                     .E_accum = copy(p->E_accum, rows),
-                     .strength = copy(find_strength(r, strength), rows)};
-}
-
-static void free_picture(picture *p) { free(p->T), free(p->E), free(p->T_accum), free(p->E_accum), free(p->strength); }
-
-static int row_moved(const picture *a, const picture *b, int64_t row)
-{
-    int64_t bytes = tv_row_bytes(a->cols);
-    return memcmp(a->T + row * bytes, b->T + row * bytes, (size_t)bytes) != 0 || a->E[row] != b->E[row] ||
-           a->E_accum[row] != b->E_accum[row] ||
-           memcmp(a->T_accum + row * a->cols, b->T_accum + row * a->cols, (size_t)a->cols) != 0;
-}
-
-static void step(run *r)
-{
-    tv_step_report report;
-    TRY(tv_trainer_step(&r->trainer, 0, &report));
+    return run_take_picture(r, table, "memgram", strength);
 }
 
 // Moved rows are rows that grew stronger.
 static void check_step(run *r, const char *table, const char *strength, const char *figure_name)
 {
-    picture before = take_picture(r, table, strength), after;
+    run_picture before = take_picture(r, table, strength), after;
     int64_t touched = 0, moved = 0;
     memset(find_strength(r, strength), 0, (size_t)before.rows);
-    memset(before.strength, 0, (size_t)before.rows);
-    step(r);
+    run_step(r);
     after = take_picture(r, table, strength);
     for (int64_t row = 0; row < before.rows; row++) {
-        int used = after.strength[row] > 0;
+        int used = after.use[row] > 0;
         touched += used;
-        moved += row_moved(&before, &after, row);
-        if (!used && row_moved(&before, &after, row))
+        moved += run_row_moved(&before, &after, row);
+        if (!used && run_row_moved(&before, &after, row))
             fail_msg("%s: row %d moved without use", table, (int)row);
     }
     assert_true(moved > 0 && touched < before.rows);
-    assert_true(figure(r, figure_name) == (double)touched);
-    free_picture(&before), free_picture(&after);
+    assert_true(run_figure(r, "memgram", figure_name) == (double)touched);
+    run_free_picture(&before), run_free_picture(&after);
 }
 
 static void test_untouched_rows(void **state)
@@ -158,7 +62,7 @@ static void test_untouched_rows(void **state)
             check_step(&r, "memgram.struct", "struct_strength", "struct_touched");
             check_step(&r, "memgram.conv", "conv_strength", "conv_touched");
         }
-        close_run(&r);
+        run_close(&r);
     }
 }
 
@@ -172,11 +76,11 @@ static void test_counts(void **state)
     open_run(&r, sets);
     int64_t tokens = r.config.model.context, rows = r.config.memgram.rows, sum = 0;
     const int8_t *strength = find_strength(&r, "struct_strength");
-    step(&r);
+    run_step(&r);
     for (int64_t row = 0; row < rows; row++)
         sum += strength[row];
     assert_int_equal(sum, tokens - 1 + tokens - 7);
-    close_run(&r);
+    run_close(&r);
 }
 
 // Strength saturates, and is halved when it is time; then nothing else of rows without use changes either.
@@ -186,23 +90,23 @@ static void test_decay(void **state)
     const char *sets[] = {"memgram.decay_every=2", "memgram.rows=20011", NULL};
     run r;
     open_run(&r, sets);
-    int64_t rows = find_table(&r, "memgram.struct")->spec.rows;
+    int64_t rows = run_tensor(&r, "memgram.struct")->spec.rows;
     int8_t *strength = find_strength(&r, "struct_strength");
-    memset(strength, TV_MEMGRAM_STRENGTH_MAX, (size_t)rows);
-    step(&r);
+    set_strength(strength, rows, TV_MEMGRAM_STRENGTH_MAX);
+    run_step(&r);
     for (int64_t row = 0; row < rows; row++)
         assert_int_equal(strength[row], TV_MEMGRAM_STRENGTH_MAX);
-    picture before = take_picture(&r, "memgram.struct", "struct_strength"), after;
-    memset(strength, 61, (size_t)rows);
-    step(&r);
+    run_picture before = take_picture(&r, "memgram.struct", "struct_strength"), after;
+    set_strength(strength, rows, 61);
+    run_step(&r);
     after = take_picture(&r, "memgram.struct", "struct_strength");
     for (int64_t row = 0; row < rows; row++) {
         assert_in_range(strength[row], 30, TV_MEMGRAM_STRENGTH_MAX / 2);
-        assert_true(strength[row] > 30 || !row_moved(&before, &after, row));
+        assert_true(strength[row] > 30 || !run_row_moved(&before, &after, row));
     }
-    assert_true(figure(&r, "struct_used") == 1);
-    free_picture(&before), free_picture(&after);
-    close_run(&r);
+    assert_true(run_figure(&r, "memgram", "struct_used") == 1);
+    run_free_picture(&before), run_free_picture(&after);
+    run_close(&r);
 }
 
 int main(void)

@@ -33,6 +33,27 @@ static void test_every_argument_counts(void **state)
     assert_int_not_equal(base, tv_sample_window(1, 2, 4, n));
 }
 
+// Slots go on where they ended, begin again behind the end of their stream, and share the text without overlap.
+static void test_streams(void **state)
+{
+    (void)state;
+    const int64_t n = 1003, slots = 7, context = 16, length = n / slots;
+    for (int64_t slot = 0; slot < slots; slot++) {
+        assert_int_equal(tv_stream_window(0, slot, slots, context, n), slot * length);
+        for (int64_t step = 1; step < 60; step++) {
+            int64_t at = tv_stream_window(step, slot, slots, context, n) - slot * length;
+            int64_t before = tv_stream_window(step - 1, slot, slots, context, n) - slot * length;
+            assert_in_range(at, 0, length - 1);
+            assert_int_equal(at, (before + context) % length);
+        }
+    }
+    // Fewer starts than slots; a step so late that step context needs more than 64 bits.
+    for (int64_t slot = 0; slot < slots; slot++)
+        assert_int_equal(tv_stream_window(9, slot, slots, context, 3), slot % 3);
+    assert_int_equal(tv_stream_window((int64_t)1 << 60, 0, 1, 1000, 999),
+                     (int64_t)(((unsigned __int128)1 << 60) % 999));
+}
+
 static void test_tokens(void **state)
 {
     (void)state;
@@ -50,6 +71,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_range_and_spread),
         cmocka_unit_test(test_every_argument_counts),
+        cmocka_unit_test(test_streams),
         cmocka_unit_test(test_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -123,7 +123,7 @@ static tv_status test_skip(void)
 
 static tv_status test_disk_full(void)
 {
-    static const char *const faults[] = {"save.mkdir:hit=2:errno=ENOSPC", "save.write:rank=0:hit=20:errno=EDQUOT"};
+    static const char *const faults[] = {"save.mkdir:hit=2:errno=ENOSPC", "save.write:rank=0:hit=2:errno=EDQUOT"};
     static const char *const modes[] = {"checkpoint.async=true", "checkpoint.async=false"};
     char settings[128];
     tv_status st;
