@@ -464,8 +464,8 @@ typedef struct tv_backend {
     tv_vq_ops vq;             // codebooks: ops_vq.h
     tv_memgram_ops memgram;   // n-grams: ops_memgram.h
     tv_modality_ops modality; // features: ops_modality.h
-    tv_graph_ops graph;     // the graph of motifs: ops_graph.h
-    tv_focus_ops focus;     // the conversation's cells: ops_focus.h
+    tv_graph_ops graph;       // the graph of motifs: ops_graph.h
+    tv_focus_ops focus;       // the conversation's cells: ops_focus.h
 } tv_backend;
 
 // Spans of time for a profiler, nested; each push has its pop, also after a failure. Nothing where no profiler can listen.

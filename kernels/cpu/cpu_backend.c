@@ -65,7 +65,7 @@ static const tv_backend table_base = {
     .memgram = TV_MEMGRAM_OPS_WITH(memgram_mix_ref, memgram_back_ref),
     .graph = TV_GRAPH_OPS_OF(ref),
     .focus = TV_FOCUS_OPS_WITH(_ref),
-                                      .modality = {.add = modality_add_ref, .back = modality_back_ref}};
+    .modality = {.add = modality_add_ref, .back = modality_back_ref}};
 static const tv_backend table_avx2 = {
 
     HOST_AND_REF,
@@ -75,7 +75,7 @@ static const tv_backend table_avx2 = {
     .memgram = TV_MEMGRAM_OPS_WITH(memgram_mix_avx2, memgram_back_avx2),
     .graph = TV_GRAPH_OPS_OF(avx2),
     .focus = TV_FOCUS_OPS_WITH(_avx2),
-                                      .modality = {.add = modality_add_avx2, .back = modality_back_avx2}};
+    .modality = {.add = modality_add_avx2, .back = modality_back_avx2}};
 static const tv_backend table_avx512 = {
 
     HOST_AND_REF,
@@ -83,7 +83,7 @@ static const tv_backend table_avx512 = {
     TV_CPU_OPS(USE_AVX512).vq = TV_VQ_OPS_WITH(vq_init_avx512, vq_search_avx512),
 
     .memgram = TV_MEMGRAM_OPS_WITH(memgram_mix_avx512, memgram_back_avx512),
-                                        .modality = {.add = modality_add_avx512, .back = modality_back_avx512},
+    .modality = {.add = modality_add_avx512, .back = modality_back_avx512},
     .graph = TV_GRAPH_OPS_OF(avx512),
     .focus = TV_FOCUS_OPS_WITH(_avx512)};
 

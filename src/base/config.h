@@ -113,7 +113,7 @@ typedef struct tv_config_data {
     char *valid; // "" = the last valid_bytes of train
     int64_t valid_bytes;
     char *image_features, *audio_features; // files; "": none
-    int64_t order; // tv_order
+    int64_t order;                         // tv_order
 } tv_config_data;
 
 typedef struct tv_config_train {

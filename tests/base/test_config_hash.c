@@ -13,7 +13,7 @@
 #include "base/config_schema.h"
 
 // What tv_config_hash hashes for the defaults: the keys that define the bits, and no others. With experts the keys of moe, and
-// with a codebook those of codebook, composite and loss, and with n-grams those of memgram, and with a graph its own, with cells those of focus, stand between those of model and data.
+// with a codebook those of codebook, composite and loss, and with n-grams those of memgram, and with features those of modality, and with a graph its own, with cells those of focus, stand between those of model and data.
 #define MODEL_BITS                                                                                                     \
     "model.width=128\nmodel.blocks=4\nmodel.heads=2\nmodel.context=128\nmodel.ffn=384\nmodel.latent_kv=0\n"            \
     "model.sequencer=true\nmodel.scale_type=T32\nmodel.scale_mantissa_bits=0\nmodel.head_exponent=0\n"                 \
@@ -30,6 +30,7 @@ static const char default_bits[] = MODEL_BITS OTHER_BITS;
     "codebook.rows=2\ncodebook.width=64\ncodebook.bucket_rows=1024\ncodebook.exact_rows=65536\ncodebook.probes=8\n"    \
     "codebook.beta=0\ncodebook.usage_halving=200\ncodebook.restart_every=4\ncomposite.rows=0\n"                        \
     "memgram.rows=2\nmemgram.orders=[3, 4, 5, 6, 8]\nmemgram.strength=false\nmemgram.decay_every=1000\n"               \
+    "modality.image_width=8\nmodality.image_frames=1\nmodality.audio_width=0\nmodality.audio_frames=1\n"               \
     "graph.hops=1\ngraph.width=64\ngraph.edges_per_node=8\ngraph.max_edges=4194304\ngraph.lora_rank=8\n"               \
     "graph.decay_every=1000\n"                                                                                         \
     "focus.width=8\nfocus.segment=32\nfocus.codebook_rows=0\nfocus.bptt=64\n"                                          \
@@ -67,6 +68,9 @@ static void test_hash_of_defaults(void **state)
     set(&c, "memgram.orders=[2, 3]"); // of no account without rows
     set(&c, "memgram.orders=[3, 4, 5, 6, 8]");
     set(&c, "memgram.rows=2");
+    set(&c, "modality.image_frames=2"); // of no account without a width
+    set(&c, "modality.image_frames=1");
+    set(&c, "modality.image_width=8");
     set(&c, "graph.lora_rank=7"); // of no account without hops
     set(&c, "graph.lora_rank=8");
     set(&c, "graph.hops=1");
@@ -74,8 +78,9 @@ static void test_hash_of_defaults(void **state)
     assert_true(tv_hash_equal(hash_of(&c), tv_hash_bytes(bits_of_all, sizeof bits_of_all - 1)));
     // As it was written when it was one word.
     char difference[256];
-    static const char older[] = "moe:\n  experts: 4\ncodebook:\n  rows: 2\nmemgram:\n  rows: 2\ngraph:\n  hops: "
-                                "1\nfocus:\n  width: 8\nloss:\n  commitment_groups: part\n";
+    static const char older[] =
+        "moe:\n  experts: 4\ncodebook:\n  rows: 2\nmemgram:\n  rows: 2\nmodality:\n  image_width: 8\ngraph:\n  hops: "
+        "1\nfocus:\n  width: 8\nloss:\n  commitment_groups: part\n";
     assert_int_equal(tv_config_difference(&c, older, difference, sizeof difference), TV_OK);
     assert_string_equal(difference, "loss.commitment_groups: all here, part there");
     set(&c, "loss.commitment_groups=[part]");
@@ -121,6 +126,10 @@ static void test_hash_by_key(void **state)
         "memgram.decay_every=7",
         "loss.cross_entropy_weight=0.5",
         "loss.cross_entropy_groups=[head, ffn]",
+        "modality.image_width=7",
+        "modality.image_frames=7",
+        "modality.audio_width=7",
+        "modality.audio_frames=7",
         "graph.hops=2",
         "graph.width=32",
         "graph.edges_per_node=7",
@@ -139,6 +148,8 @@ static void test_hash_by_key(void **state)
         "data.train=[other.txt]",
         "data.valid=\"\"",
         "data.valid_bytes=200001",
+        "data.image_features=a.h5",
+        "data.audio_features=a.h5",
         "data.order=stream",
         "train.steps=401",
         "train.units=3",
@@ -189,6 +200,7 @@ static void test_hash_by_key(void **state)
     set(&c, "moe.experts=4");
     set(&c, "codebook.rows=2");
     set(&c, "memgram.rows=2");
+    set(&c, "modality.image_width=8");
     set(&c, "graph.hops=1");
     set(&c, "focus.width=8");
     tv_hash128 before = hash_of(&c);
@@ -204,6 +216,7 @@ static void test_hash_by_key(void **state)
         set(&c, "moe.experts=4");
         set(&c, "codebook.rows=2");
         set(&c, "memgram.rows=2");
+        set(&c, "modality.image_width=8");
         set(&c, "graph.hops=1");
         set(&c, "focus.width=8");
         set(&c, changes[i]);

@@ -120,15 +120,16 @@ static void test_unknown_names(void **state)
         {"trian:\n  steps: 1\n", "run.yaml:1: section 'trian' is unknown; did you mean 'train'?"},
         {"# first\nsteps: 1\n", "run.yaml:2: section 'steps' is unknown; did you mean 'train.steps'?"},
         {"parallel_settings: 1\n", "run.yaml:1: section 'parallel_settings' is unknown; there are: model, moe, "
-                                   "codebook, composite, memgram, graph, focus, loss, parallel, data, train, "
+                                   "codebook, composite, memgram, modality, graph, focus, loss, parallel, data, train, "
                                    "vote, update, checkpoint, guard, comm, run"},
-        {"\"\": 1\n", "run.yaml:1: section '' is unknown; there are: model, moe, codebook, composite, memgram, graph, "
-                      "focus, "
-                      "loss, parallel, "
+        {"\"\": 1\n",
+         "run.yaml:1: section '' is unknown; there are: model, moe, codebook, composite, memgram, modality, graph, "
+         "focus, "
+         "loss, parallel, "
 
-                      "data, train, vote, update, "
+         "data, train, vote, update, "
 
-                      "checkpoint, guard, comm, run"},
+         "checkpoint, guard, comm, run"},
     };
     (void)state;
     EXPECT_REFUSED(cases);
@@ -284,14 +285,14 @@ static void test_assignments(void **state)
         {"run.dir=a\n--- b", "--set run.dir=a?--- b: a second document starts here; a config is one"},
         {"data.train=[a",
          "--set data.train=[a: not valid YAML: while parsing a flow sequence, did not find expected ',' or ']'"},
-        {"=1",
-         "--set =1: section '' is unknown; there are: model, moe, codebook, composite, memgram, graph, focus, loss, "
-         ""
-         "parallel, data, "
+        {"=1", "--set =1: section '' is unknown; there are: model, moe, codebook, composite, memgram, modality, graph, "
+               "focus, loss, "
+               ""
+               "parallel, data, "
 
-         "train, vote, update, "
+               "train, vote, update, "
 
-         "checkpoint, guard, comm, run"},
+               "checkpoint, guard, comm, run"},
     };
     tv_config c;
     (void)state;

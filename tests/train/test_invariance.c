@@ -1,7 +1,7 @@
 // One answer: this many ranks give the digest that one rank gives on the CPU, with both forms of the vote exchange, votes in
 // buckets of any size,
 // while the run really moves things and the ranks really share the work. Started under mpirun with 1 to 4 ranks. The first
-// argument is "dense", "moe", "vq", "memgram", "graph", "loss", "focus" or "full", the second names the backend of the many; without one it is the CPU's too.
+// argument is "dense", "moe", "vq", "memgram", "graph", "loss", "focus", "modality" or "full", the second names the backend of the many; without one it is the CPU's too.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -300,6 +300,18 @@ static tv_status compare_focus(const contest *c)
     return compare(c, "moe.experts=12", "vote.bucket_bytes=3000", "vote.bucket_bytes=0");
 }
 
+// Images and sounds; one of the two; texts in order.
+static tv_status compare_modalities(const contest *c)
+{
+    static const char *const options[] = {"train.seed=1",        "train.seed=2",       "data.order=stream",
+                                          "model.latent_kv=16",  "vote.levels=7",      "vote.combine=mean",
+                                          "update.rule=classic", "update.rule=budget", "model.scale_mantissa_bits=2",
+                                          "memgram.rows=1009"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        TV_TRY(compare(c, options[i], "vote.bucket_bytes=3000", "vote.bucket_bytes=0"));
+    return compare(c, "moe.experts=12", "vote.bucket_bytes=3000", "vote.bucket_bytes=0");
+}
+
 // Every part on; the commitment in a pass of its own.
 static tv_status compare_full(const contest *c)
 {
@@ -343,6 +355,7 @@ static tv_status run_all(tv_comm *comm, const char *kind, const char *name, int 
                  {"memgram", "tests/data/invariance-memgram.yaml", compare_grams},
                  {"graph", "tests/data/invariance-graph.yaml", compare_graphs},
                  {"focus", "tests/data/invariance-focus.yaml", compare_focus},
+                 {"modality", "tests/data/invariance-modality.yaml", compare_modalities},
                  {"full", "tests/data/invariance-full.yaml", compare_full},
                  {"dense", "tests/data/invariance.yaml", compare_all}};
     size_t i = 0;
