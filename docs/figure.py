@@ -121,6 +121,13 @@ def grams(c):
                width + 2 * GRAM * width + (2 if both else 1) * rows * GRAM, motifs="takes" if both else None)
 
 
+def modality(c):
+    width, m = c["model"]["width"], c["modality"]
+    kinds = [(name, m[key + "_frames"], m[key + "_width"]) for name, key in (("an image", "image"), ("a sound", "audio")) if m[key + "_width"]]
+    sizes = ", ".join(f"{frames:,} of {values:,} values {name}" for name, frames, values in kinds)
+    return Box("modality", "Images and sounds", "x += gate lin(Proj, norm(feature))", sizes, sum(values * (1 + width) for _, _, values in kinds))
+
+
 def graph(c):
     width, each, g = c["model"]["width"], c["codebook"]["width"], c["graph"]
     hops, rank = g["hops"], g["lora_rank"]
@@ -142,6 +149,8 @@ def list_parts(c):
     """The parts that the config switches on, in their order. A new part has its line here."""
     width = c["model"]["width"]
     parts = [Box("embed", "Embedding", "x = Embed[byte]", f"{VOCAB} entries of width {width:,}", VOCAB * width)]
+    if c["modality"]["image_width"] or c["modality"]["audio_width"]:
+        parts.append(modality(c))
     if c["model"]["sequencer"]:
         parts.append(Box("sequencer", "Sequencer", "x += lin(Seq, [x[t-2], x[t-1], x[t]])", "trigrams", 3 * width * width))
     if c["codebook"]["rows"]:
@@ -161,7 +170,7 @@ def list_parts(c):
     return parts
 
 
-DRAWN = {"model", "moe", "codebook", "memgram", "graph", "focus", "composite"}
+DRAWN = {"model", "moe", "codebook", "memgram", "modality", "graph", "focus", "composite"}
 
 
 def check_sections(config, defaults, path):

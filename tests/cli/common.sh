@@ -214,6 +214,18 @@ refuse() {
     says_once "$2"
 }
 
+# A python3 that has h5py; fails where there is none.
+python_with_h5py() {
+    local candidate
+    for candidate in python3 /usr/bin/python3; do
+        if command -v "$candidate" >/dev/null && "$candidate" -c 'import h5py, numpy' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
 # The newest checkpoint of a run folder.
 newest() {
     find "$1" -maxdepth 1 -type d -name 'step-*' ! -name '*.tmp-*' | sort | tail -n 1
