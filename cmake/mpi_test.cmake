@@ -3,7 +3,8 @@
 # The settings go through the environment, so that the command line is the same for every mpiexec: several ranks on one
 # core, also as root, without spinning. mpiexec ends the ranks itself when the time is over; CTest's own limit only
 # covers an mpiexec that hangs.
-# With "cuda" among the labels the program sees the GPUs.
+# With "cuda" among the labels the program sees the GPUs. Where several ranks do, nothing else runs: NCCL's kernels wait for each other, and
+# a GPU that others share hands them its time in slices.
 function(tv_add_mpi_test name target ranks labels timeout)
     math(EXPR ctest_timeout "${timeout} + 15")
     set(environment ${TV_MPI_TEST_ENVIRONMENT} ${TV_NO_GPU})
@@ -14,6 +15,9 @@ function(tv_add_mpi_test name target ranks labels timeout)
         COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:${target}> ${ARGN})
     set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT ${ctest_timeout} SKIP_RETURN_CODE 77
         PROCESSORS ${ranks} ENVIRONMENT "${environment};MPIEXEC_TIMEOUT=${timeout}")
+    if("cuda" IN_LIST labels AND ranks GREATER 1)
+        set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
+    endif()
 endfunction()
 
 # For every process of a test that starts MPI. A failed assertion ends its rank at once, else the others would wait for
