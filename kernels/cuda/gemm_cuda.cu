@@ -4,7 +4,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/gemm_hopper.h"
 #include "kernels/cuda/mma_cuda.cuh"
-#include "kernels/cuda/vote_cuda.cuh"
+#include "kernels/cuda/vote_tile_cuda.cuh"
 
 // v = (float)acc (scale[i] 2^exponent); y = v or y + v. Two digits: acc = 127 hi + lo in int64.
 template <int PIECE, bool TWO>
@@ -46,23 +46,13 @@ __device__ static inline void vote_tile(const tv_gemm_vote_args &a, int64_t row0
     tv_mma_block<PIECE>({a.gt, a.n, a.tokens}, b, row0, col0, shared, acc);
     if (TWO)
         tv_mma_block<PIECE>({a.gt_lo, a.n, a.tokens}, b, row0, col0, shared, lo);
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                int64_t n = tv_mma_row(row0, i, e), k = tv_mma_col(col0, j, e);
-                if (n >= a.n || k >= a.k)
-                    continue;
-                int64_t sum = TWO ? 127 * (int64_t)acc[i][j][e] + lo[i][j][e] : acc[i][j][e];
-                float root_g = sqrtf(TWO ? (float)a.g_sumsq2[n] : (float)a.g_sumsq[n]);
-                float rx = sqrtf((float)a.x_sumsq[k] / (float)a.tokens);
-                int64_t element = n * a.k + k;
-                int vote = tv_vote_of(a.rule, (float)sum, root_g, rx, element);
-                if (vote)
-                    tv_vote_add(a.votes, a.rule.vote_bits, element, vote);
-            }
+    tv_vote_tile(
+        {a.rule, a.votes, a.n, a.k, 0}, row0, col0,
+        [&](int64_t n) { return sqrtf(TWO ? (float)a.g_sumsq2[n] : (float)a.g_sumsq[n]); },
+        [&](int64_t k) { return sqrtf((float)a.x_sumsq[k] / (float)a.tokens); },
+        [&](int i, int j, int e) {
+            return TWO ? (float)(127 * (int64_t)acc[i][j][e] + lo[i][j][e]) : (float)acc[i][j][e];
+        });
 }
 
 template <int PIECE, bool TWO> __global__ static void __launch_bounds__(TV_MMA_THREADS) vote_kernel(tv_gemm_vote_args a)

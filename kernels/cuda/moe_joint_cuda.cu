@@ -64,22 +64,27 @@ extern "C" tv_status moe_sum_cuda(const tv_moe_sum_args *a, void *stream)
 
 // ---- its gradient to gates and rows --------------------------------------------------------------------------------------------
 
-// combine_backward's sums: a group of 8 lanes a slot.
-__device__ static void gate_gradients(const tv_moe_combine_backward_args &a, int64_t t, int64_t quads)
+// combine_backward's sums: a group of 8 lanes a slot. Each group reads the whole gradient, so every lane gets its largest magnitude.
+__device__ static uint32_t gate_gradients(const tv_moe_combine_backward_args &a, int64_t t, int64_t quads)
 {
+    uint32_t top = 0;
     for (int j0 = 0; j0 < a.slots; j0 += TV_WARP / TV_GROUP) {
         int j = j0 + tv_warp_lane() / TV_GROUP;
         int64_t r = a.place[t * a.slots + (j < a.slots ? j : 0)];
         float scale = a.scale[r];
         float4 sum = tv_quad_zero();
 #pragma unroll 4
-        for (int64_t i = tv_group_lane(); i < quads; i += TV_GROUP)
-            tv_fma4(sum, tv_quad(a.dy, t * quads + i), tv_scale4(tv_word_floats(tv_word(a.q, r * quads + i)), scale));
+        for (int64_t i = tv_group_lane(); i < quads; i += TV_GROUP) {
+            float4 dy = tv_quad(a.dy, t * quads + i);
+            tv_fma4(sum, dy, tv_scale4(tv_word_floats(tv_word(a.q, r * quads + i)), scale));
+            top = max(top, tv_magnitude4(dy));
+        }
         float all = tv_group_combine(sum);
         if (j < a.slots && tv_group_lane() == 0)
             a.grad[t * a.slots + j] = all;
     }
     __syncwarp(); // all lanes read the gradients
+    return tv_lanes_max<TV_GROUP>(top);
 }
 
 // route_backward of the token.
@@ -106,15 +111,11 @@ __global__ __launch_bounds__(WARPS *TV_WARP) static void split_kernel(tv_moe_spl
 {
     int64_t t = token_of_warp(), quads = a.combine.cols / TV_QUAD;
     int lane = tv_warp_lane();
-    uint32_t top = 0;
     if (t >= a.combine.tokens)
         return;
-    gate_gradients(a.combine, t, quads);
+    uint32_t top = gate_gradients(a.combine, t, quads);
     logit_gradients(a.route, t);
-#pragma unroll 4
-    for (int64_t i = lane; i < quads; i += TV_WARP)
-        top = max(top, tv_magnitude4(tv_quad(a.digits.x, t * quads + i)));
-    float qmax = (float)a.digits.qmax, absmax = tv_usable_absmax(tv_lanes_max<TV_WARP>(top), lane == 0, a.digits.fault);
+    float qmax = (float)a.digits.qmax, absmax = tv_usable_absmax(top, lane == 0, a.digits.fault);
     float inverse = inverse_of(absmax, qmax), scale = absmax / qmax;
     for (int n = lane; n < rows; n += TV_WARP) {
         int64_t r = row_of(a, t, n, dense);
@@ -159,7 +160,7 @@ struct slot {
     float inverse, scale;
 };
 
-// The norm's backward is norm_cuda.cu's, with the sum just written by the lane that reads it.
+// For few tokens: rows are read twice, where the ops of many keep them in registers. The norm's backward is norm_cuda.cu's, with the sum just written by the lane that reads it.
 __global__ __launch_bounds__(TV_NORM_THREADS) static void join_kernel(tv_moe_join_args a)
 {
     __shared__ slot slots[GROUPS][TV_MOE_SLOTS_MAX];
@@ -210,9 +211,9 @@ extern "C" tv_status moe_join_cuda(const tv_moe_join_args *a, void *stream)
 {
     const tv_moe_combine_args *c = &a->combine;
     const tv_norm_backward_args *n = &a->norm;
-    if (!c->tokens || !c->cols || c->cols % TV_GROUP_SPAN != 0 || c->slots > TV_MOE_SLOTS_MAX || c->gate ||
-        !c->accumulate || n->dy != c->y || n->rows != c->tokens || c->q != a->digits.q ||
-        !tv_cuda_aligned({a->digits.x, c->y, n->w8, n->saved_q, n->dx})) {
+    if (!c->tokens || !c->cols || c->tokens > FEW_TOKENS || c->cols % TV_GROUP_SPAN != 0 ||
+        c->slots > TV_MOE_SLOTS_MAX || c->gate || !c->accumulate || n->dy != c->y || n->rows != c->tokens ||
+        c->q != a->digits.q || !tv_cuda_aligned({a->digits.x, c->y, n->w8, n->saved_q, n->dx})) {
         TV_TRY(quantize_rows_cuda(&a->digits, stream));
         TV_TRY(moe_combine_cuda(c, stream));
         return norm_backward_cuda(n, stream);

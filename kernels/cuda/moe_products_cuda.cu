@@ -3,7 +3,7 @@
 #include "kernels/cuda/gemm_hopper.h"
 #include "kernels/cuda/mma_cuda.cuh"
 #include "kernels/cuda/moe_segments.cuh"
-#include "kernels/cuda/vote_cuda.cuh"
+#include "kernels/cuda/vote_tile_cuda.cuh"
 
 #define FEW_ROWS 1024
 
@@ -42,33 +42,25 @@ template <int PIECE> __global__ static void __launch_bounds__(TV_MMA_THREADS) mo
     gemm_tile<PIECE>(a, (int)blockIdx.y, (int64_t)blockIdx.x * TV_MMA_N, shared);
 }
 
-// One segment's votes of the tile, added by the threads that own its places.
+// One segment's votes of the tile, added by the threads that own its places. Not inline: the loop that calls it would keep all places in
+// registers.
 template <int PIECE>
-__device__ static void vote_segment(const tv_moe_vote_args &a, int segment, int64_t row0, int64_t col0, int8_t *shared)
+__device__ static __noinline__ void vote_segment(const tv_moe_vote_args &a, int segment, int64_t row0, int64_t col0,
+                                                 int8_t *shared)
 {
     const tv_segment s = a.segments[segment];
     int64_t reduce = tv_ceil_div(s.rows, TV_SEGMENT_PAD) * TV_SEGMENT_PAD, stack = a.n * a.k;
-    int64_t first = (a.first_expert + (int64_t)s.expert) * stack;
     tv_vote_rule rule = a.rule;
     rule.unit = (uint32_t)s.unit;
     int32_t acc[4][4][4];
     tv_mma_block<PIECE>({a.gt + s.padded, a.n, reduce, a.columns}, {a.xt + s.padded, a.k, reduce, a.columns}, row0,
                         col0, shared, acc);
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                int64_t n = tv_mma_row(row0, i, e), k = tv_mma_col(col0, j, e), element = n * a.k + k;
-                if (n >= a.n || k >= a.k)
-                    continue;
-                float root_g = sqrtf((float)a.g_sumsq[segment * a.n + n]);
-                float rx = sqrtf((float)a.x_sumsq[segment * a.k + k] / (float)s.tokens);
-                int vote = tv_vote_of(rule, (float)acc[i][j][e], root_g, rx, first + element);
-                if (vote)
-                    tv_vote_add(a.votes, rule.vote_bits, s.expert * stack + element, vote);
-            }
+    void *votes = (char *)a.votes + s.expert * stack * (rule.vote_bits / 8);
+    tv_vote_tile(
+        {rule, votes, a.n, a.k, (a.first_expert + (int64_t)s.expert) * stack}, row0, col0,
+        [&](int64_t n) { return sqrtf((float)a.g_sumsq[segment * a.n + n]); },
+        [&](int64_t k) { return sqrtf((float)a.x_sumsq[segment * a.k + k] / (float)s.tokens); },
+        [&](int i, int j, int e) { return (float)acc[i][j][e]; });
 }
 
 // The first segment of an expert does those of all its segments, so that nobody else adds to its votes.
@@ -86,7 +78,7 @@ __device__ static inline void vote_tile(const tv_moe_vote_args &a, int segment, 
 }
 
 // Grid: tiles x segments.
-template <int PIECE> __global__ static void __launch_bounds__(TV_MMA_THREADS) moe_vote_kernel(tv_moe_vote_args a)
+template <int PIECE> __global__ static void __launch_bounds__(TV_MMA_THREADS, 2) moe_vote_kernel(tv_moe_vote_args a)
 {
     extern __shared__ __align__(128) int8_t shared[];
     vote_tile<PIECE>(a, (int)blockIdx.z, (int64_t)blockIdx.y * TV_MMA_M, (int64_t)blockIdx.x * TV_MMA_N, shared);
@@ -94,7 +86,7 @@ template <int PIECE> __global__ static void __launch_bounds__(TV_MMA_THREADS) mo
 
 // Both products of the backward: `tiles` tiles of the gradient, at most, then those of votes, segment by segment.
 template <int PIECE>
-__global__ static void __launch_bounds__(TV_MMA_THREADS) moe_products_kernel(tv_moe_products_args a, int tiles)
+__global__ static void __launch_bounds__(TV_MMA_THREADS, 2) moe_products_kernel(tv_moe_products_args a, int tiles)
 {
     extern __shared__ __align__(128) int8_t shared[];
     int t = (int)blockIdx.x, gradient_wide = (int)tv_ceil_div(a.gradient.n, TV_MMA_N),
