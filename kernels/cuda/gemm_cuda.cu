@@ -6,6 +6,8 @@
 #include "kernels/cuda/mma_cuda.cuh"
 #include "kernels/cuda/vote_tile_cuda.cuh"
 
+#define FEW_STEPS 32
+
 // v = (float)acc (scale[i] 2^exponent); y = v or y + v. Two digits: acc = 127 hi + lo in int64.
 template <int PIECE, bool TWO>
 __device__ static inline void gemm_tile(const tv_gemm_args &a, int64_t row0, int64_t col0, int8_t *shared)
@@ -156,12 +158,13 @@ extern "C" tv_status gemm_vote_cuda(const tv_gemm_vote_args *a, void *stream)
     TV_CUDA_LAUNCHED("gemm_vote");
 }
 
-// Few tokens take one launch: what is around the steps of a product on Hopper takes longer than the products.
+// Few tokens take one launch: what is around the steps of a product on Hopper takes longer than a few of these steps.
 extern "C" tv_status linear_products_cuda(const tv_linear_products_args *a, void *stream)
 {
     const tv_gemm_args *g = &a->gradient;
     const tv_gemm_vote_args *v = &a->vote;
-    if (g->m > TV_MMA_M || g->a_lo || v->gt_lo || !g->m || !g->n || !g->reduce || !v->n || !v->k || !v->tokens) {
+    if (g->m > TV_MMA_M || g->reduce > FEW_STEPS * TV_MMA_K || g->a_lo || v->gt_lo || !g->m || !g->n || !g->reduce ||
+        !v->n || !v->k || !v->tokens) {
         TV_TRY(gemm_cuda(g, stream));
         return gemm_vote_cuda(v, stream);
     }

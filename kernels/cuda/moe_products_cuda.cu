@@ -6,6 +6,7 @@
 #include "kernels/cuda/vote_tile_cuda.cuh"
 
 #define FEW_ROWS 1024
+#define FEW_STEPS 32
 
 // The tile of columns col0 in piece `number` of all segments' rows; there may be fewer.
 template <int PIECE>
@@ -156,8 +157,8 @@ extern "C" tv_status moe_products_cuda(const tv_moe_products_args *a, void *stre
 {
     const tv_moe_gemm_args *g = &a->gradient;
     const tv_moe_vote_args *v = &a->vote;
-    if (g->rows > FEW_ROWS || !g->rows || !g->segment_count || !g->n || !g->reduce || !v->segment_count ||
-        !v->columns || !v->n || !v->k || g->segment_count > TV_MOE_SEGMENTS_MAX) {
+    if (g->rows > FEW_ROWS || g->reduce > FEW_STEPS * TV_MMA_K || !g->rows || !g->segment_count || !g->n ||
+        !g->reduce || !v->segment_count || !v->columns || !v->n || !v->k || g->segment_count > TV_MOE_SEGMENTS_MAX) {
         TV_TRY(moe_gemm_cuda(g, stream));
         return moe_vote_cuda(v, stream);
     }

@@ -275,12 +275,12 @@ __global__ __launch_bounds__(THREADS, 3) static void turn_tiles_kernel(turn_job 
         tv_moe_tile_piece(job.x, job.input, block % job.input_tiles, block / job.input_tiles);
 }
 
-// Blocks of rows, then tiles of each segment.
+// Tiles of each segment, which take longest, then blocks of rows.
 template <int KEEP> __global__ __launch_bounds__(THREADS) static void turn_few_kernel(turn_job job)
 {
-    int tiles = job.gradient_tiles + job.input_tiles, block = (int)blockIdx.x - job.row_blocks;
-    if (block < 0)
-        gradient_rows<KEEP>(job.a, NULL, job.run, blockIdx.x);
+    int tiles = job.gradient_tiles + job.input_tiles, block = (int)blockIdx.x;
+    if (block >= tiles * job.gradient.segment_count)
+        gradient_rows<KEEP>(job.a, NULL, job.run, block - tiles * job.gradient.segment_count);
     else if (block % tiles < job.gradient_tiles)
         tv_moe_tile_segment(gradient_tiles{job.a}, job.gradient, block % tiles, block / tiles);
     else
