@@ -379,6 +379,8 @@ typedef struct tv_ballot_e_args {
 #include "kernels/ops_moe.h"
 #include "kernels/ops_vq.h"
 
+#include "kernels/ops_joint.h" // of the ones above
+
 // ---- backend ---------------------------------------------------------------------------------------------------------------
 
 typedef enum tv_copy_kind { TV_COPY_TO_DEVICE, TV_COPY_TO_HOST, TV_COPY_DEVICE } tv_copy_kind;
@@ -466,6 +468,7 @@ typedef struct tv_backend {
     tv_modality_ops modality; // features: ops_modality.h
     tv_graph_ops graph;       // the graph of motifs: ops_graph.h
     tv_focus_ops focus;       // the conversation's cells: ops_focus.h
+    tv_joint_ops joint;     // ops at once, each NULL or not: ops_joint.h
 } tv_backend;
 
 // Spans of time for a profiler, nested; each push has its pop, also after a failure. Nothing where no profiler can listen.

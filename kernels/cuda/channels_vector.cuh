@@ -148,16 +148,16 @@ __device__ static inline int tv_squares(uint4 p, int sum)
     return __dp4a((int)p.w, (int)p.w, sum);
 }
 
-// The tile's pieces of 16 tokens from t0 on, and their squares.
+// The pieces of 16 tokens from t0 on of tile `number`, and their squares.
 template <class Source>
-__device__ static inline void tv_tile_store(const Source &s, const tv_tile_out &o, int64_t t0,
+__device__ static inline void tv_tile_store(const Source &s, const tv_tile_out &o, int64_t number, int64_t t0,
                                             const uint32_t (*tile)[TV_TILE_T_WORDS], int *sum)
 {
     int g = threadIdx.x % 8, r = threadIdx.x / 8;
 #pragma unroll
     for (int n = 0; n < Source::QUADS; n++) {
         int row = r + 32 * n;
-        int64_t c = s.channel(blockIdx.x, row);
+        int64_t c = s.channel(number, row);
         uint4 piece = ((const uint4 *)tile[row])[g ^ Source::writer(row)];
         if (c >= 0 && t0 + 16 * g < s.tokens)
             *(uint4 *)(o.qt + c * s.tokens + t0 + 16 * g) = piece;
@@ -196,7 +196,7 @@ __global__ __launch_bounds__(TV_TILE_T_THREADS, Source::BLOCKS) static void tv_t
             in[j] = s.load(t0 + 4 * r + j, blockIdx.x, g);
         tv_tile_fill<Source>(in, inverse, tile);
         __syncthreads();
-        tv_tile_store(s, o, t0, tile, sum);
+        tv_tile_store(s, o, blockIdx.x, t0, tile, sum);
         __syncthreads();
     }
 #pragma unroll
@@ -208,9 +208,8 @@ __global__ __launch_bounds__(TV_TILE_T_THREADS, Source::BLOCKS) static void tv_t
     }
 }
 
-// One tile has all tokens: it finds its maxima itself, and o.tops is not looked at.
-template <class Source>
-__global__ __launch_bounds__(TV_TILE_T_THREADS) static void tv_lone_tile_kernel(Source s, tv_tile_out o)
+// Tile `number`, which has all tokens: it finds its maxima itself, and o.tops is not looked at.
+template <class Source> __device__ static void tv_lone_tile(const Source &s, const tv_tile_out &o, int64_t number)
 {
     constexpr int ROWS = 32 * Source::QUADS;
     __shared__ __align__(16) uint32_t tile[ROWS][TV_TILE_T_WORDS];
@@ -225,7 +224,7 @@ __global__ __launch_bounds__(TV_TILE_T_THREADS) static void tv_lone_tile_kernel(
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         float4 v[Source::QUADS];
-        in[j] = s.load(4 * r + j, blockIdx.x, g);
+        in[j] = s.load(4 * r + j, number, g);
         Source::expand(in[j], v);
 #pragma unroll
         for (int quad = 0; quad < Source::QUADS; quad++)
@@ -236,18 +235,24 @@ __global__ __launch_bounds__(TV_TILE_T_THREADS) static void tv_lone_tile_kernel(
         atomicMax(&tops[Source::row_of(g, i / 4) + i % 4], most[i]);
     __syncthreads();
     for (int row = threadIdx.x; row < ROWS; row += TV_TILE_T_THREADS)
-        inverse[row] = tv_inverse127(tv_usable_absmax(tops[row], s.channel(blockIdx.x, row) >= 0, o.fault));
+        inverse[row] = tv_inverse127(tv_usable_absmax(tops[row], s.channel(number, row) >= 0, o.fault));
     __syncthreads();
     tv_tile_fill<Source>(in, inverse, tile);
     __syncthreads();
-    tv_tile_store(s, o, 0, tile, sum);
+    tv_tile_store(s, o, number, 0, tile, sum);
 #pragma unroll
     for (int n = 0; n < Source::QUADS; n++) {
-        int64_t c = s.channel(blockIdx.x, r + 32 * n);
+        int64_t c = s.channel(number, r + 32 * n);
         int all = tv_tile_sum(sum[n]);
         if (g == 0 && c >= 0)
             o.sumsq[c] = all;
     }
+}
+
+template <class Source>
+__global__ __launch_bounds__(TV_TILE_T_THREADS) static void tv_lone_tile_kernel(Source s, tv_tile_out o)
+{
+    tv_lone_tile(s, o, blockIdx.x);
 }
 
 // `tiles` tiles of channels; tokens must be a multiple of 16. Slices as long as they leave the chip enough blocks.

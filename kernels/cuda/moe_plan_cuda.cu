@@ -11,6 +11,7 @@
 #define BLOCKS_MAX 128
 #define SHARE 4096 // items of a block, at least
 #define EXPERTS_MAX 1024
+#define SHARES_MAX 64 // blocks that copy an expert's rows
 
 // Items of each expert in each block, between the two launches of a call.
 __device__ static int32_t block_counts[BLOCKS_MAX][EXPERTS_MAX];
@@ -149,12 +150,12 @@ __global__ static void __launch_bounds__(THREADS) plan_kernel(plan_job job)
     });
 }
 
-// Block e: the rows e M .. e M + M - 1. When a token names an expert twice, the later slot stays.
-__global__ static void __launch_bounds__(THREADS) plan_dense_kernel(plan_job job)
+// Expert e: the rows e M .. e M + M - 1. When a token names an expert twice, the later slot stays.
+__device__ static inline void plan_dense(const plan_job &job, int e)
 {
     __shared__ int total;
     const tv_moe_plan_args &a = job.a;
-    int e = blockIdx.x, count = 0;
+    int count = 0;
     if (threadIdx.x == 0)
         total = 0;
     __syncthreads();
@@ -176,6 +177,39 @@ __global__ static void __launch_bounds__(THREADS) plan_dense_kernel(plan_job job
         int64_t padded = e * tv_ceil_div(a.tokens, TV_SEGMENT_PAD) * TV_SEGMENT_PAD;
         a.segments[e] = {e * a.tokens, a.tokens, padded, e, total, a.unit, 0};
     }
+}
+
+__global__ static void __launch_bounds__(THREADS) plan_dense_kernel(plan_job job) { plan_dense(job, blockIdx.x); }
+
+// Every expert gets all tokens' rows. Grid: experts x shares of the rows' bytes.
+__global__ static void __launch_bounds__(THREADS) place_dense_kernel(plan_job job, tv_rows_gather_args g)
+{
+    int64_t e = blockIdx.x, units = job.a.tokens * g.cols / (int64_t)sizeof(uint4);
+    const uint4 *from = (const uint4 *)g.q;
+    uint4 *to = (uint4 *)g.out_q + e * units;
+    if (blockIdx.y == 0)
+        plan_dense(job, (int)e);
+    for (int64_t i = (int64_t)blockIdx.y * THREADS + threadIdx.x; i < units; i += (int64_t)gridDim.y * THREADS)
+        to[i] = from[i];
+    for (int64_t t = threadIdx.x; blockIdx.y == 0 && t < job.a.tokens; t += THREADS)
+        g.out_scale[e * job.a.tokens + t] = g.scale[t];
+}
+
+extern "C" tv_status moe_place_cuda(const tv_moe_place_args *a, void *stream)
+{
+    const tv_moe_plan_args *plan = &a->plan;
+    const tv_rows_gather_args *g = &a->gather;
+    uintptr_t borders = (uintptr_t)g->cols | (uintptr_t)g->q | (uintptr_t)g->out_q;
+    if (!plan->dense || !plan->tokens || !plan->slots || !plan->experts || !g->cols || g->factor ||
+        borders % sizeof(uint4) != 0 || plan->experts > EXPERTS_MAX || g->rows != plan->tokens * plan->experts) {
+        TV_TRY(moe_plan_cuda(plan, stream));
+        return rows_gather_cuda(g, stream);
+    }
+    plan_job job = {*plan, plan->tokens * plan->slots, 0, (int)plan->experts};
+    unsigned shares = tv_cuda_blocks(plan->tokens * g->cols, THREADS * (int64_t)sizeof(uint4));
+    dim3 grid((unsigned)plan->experts, shares < SHARES_MAX ? shares : SHARES_MAX);
+    place_dense_kernel<<<grid, THREADS, 0, tv_cuda_stream(stream)>>>(job, *g);
+    TV_CUDA_LAUNCHED("moe_place");
 }
 
 extern "C" tv_status moe_plan_cuda(const tv_moe_plan_args *a, void *stream)

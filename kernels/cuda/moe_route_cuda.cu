@@ -67,42 +67,51 @@ __device__ static void weigh(const tv_moe_route_args &a, const float *logits, co
         gate[i] = gate[i] * inverse;
 }
 
+// One token, by a warp; count(e) for each expert that it selects.
+template <int VALUES, class COUNT>
+__device__ static void route_token(const tv_moe_route_args &a, int64_t t, const COUNT &count)
+{
+    static_assert(HELD_MAX == 2, "weigh picks one of two");
+    int lane = tv_warp_lane(), held[HELD_MAX] = {lane, lane + TV_WARP};
+    const float *logits = a.logits + t * a.experts;
+    float gate[HELD_MAX] = {0.0f, 0.0f};
+    bool bad = false;
+    for (int e = lane; e < a.experts; e += TV_WARP)
+        bad = bad || (tv_float_bits(logits[e]) & 0x7FFFFFFFu) >= TV_BITS_INF;
+    if (__any_sync(0xFFFFFFFFu, bad)) {
+        *a.fault = 1;
+    } else {
+        select<VALUES>(a, logits, held);
+        weigh(a, logits, held, gate);
+    }
+#pragma unroll
+    for (int i = 0; i < HELD_MAX; i++) {
+        int j = lane + i * TV_WARP;
+        if (j >= a.slots)
+            continue;
+        a.expert[t * a.slots + j] = held[i];
+        a.gate[t * a.slots + j] = gate[i];
+        count(held[i]);
+    }
+}
+
+__device__ static inline void add_count(const tv_moe_route_args &a, int e, int count)
+{
+    atomicAdd((unsigned long long *)a.counts + e, (unsigned long long)count);
+}
+
 template <int VALUES> __global__ static void __launch_bounds__(WARPS *TV_WARP) route_kernel(tv_moe_route_args a)
 {
     __shared__ int counts[EXPERTS_MAX];
-    static_assert(HELD_MAX == 2, "weigh picks one of two");
-    int lane = tv_warp_lane();
     for (int e = threadIdx.x; e < a.experts; e += WARPS * TV_WARP)
         counts[e] = 0;
     __syncthreads();
-    for (int64_t t = (int64_t)blockIdx.x * WARPS + threadIdx.x / TV_WARP; t < a.tokens;
-         t += (int64_t)gridDim.x * WARPS) {
-        const float *logits = a.logits + t * a.experts;
-        int held[HELD_MAX] = {lane, lane + TV_WARP};
-        float gate[HELD_MAX] = {0.0f, 0.0f};
-        bool bad = false;
-        for (int e = lane; e < a.experts; e += TV_WARP)
-            bad = bad || (tv_float_bits(logits[e]) & 0x7FFFFFFFu) >= TV_BITS_INF;
-        if (__any_sync(0xFFFFFFFFu, bad)) {
-            *a.fault = 1;
-        } else {
-            select<VALUES>(a, logits, held);
-            weigh(a, logits, held, gate);
-        }
-#pragma unroll
-        for (int i = 0; i < HELD_MAX; i++) {
-            int j = lane + i * TV_WARP;
-            if (j >= a.slots)
-                continue;
-            a.expert[t * a.slots + j] = held[i];
-            a.gate[t * a.slots + j] = gate[i];
-            atomicAdd(&counts[held[i]], 1);
-        }
-    }
+    for (int64_t t = (int64_t)blockIdx.x * WARPS + threadIdx.x / TV_WARP; t < a.tokens; t += (int64_t)gridDim.x * WARPS)
+        route_token<VALUES>(a, t, [&](int e) { atomicAdd(&counts[e], 1); });
     __syncthreads();
     for (int e = threadIdx.x; a.counts && e < a.experts; e += WARPS * TV_WARP)
         if (counts[e])
-            atomicAdd((unsigned long long *)a.counts + e, (unsigned long long)counts[e]);
+            add_count(a, e, counts[e]);
 }
 
 static unsigned token_blocks(int64_t tokens)
@@ -147,4 +156,91 @@ extern "C" tv_status moe_route_backward_cuda(const tv_moe_route_backward_args *a
         return TV_OK;
     route_backward_kernel<<<token_blocks(a->tokens), WARPS * TV_WARP, 0, tv_cuda_stream(stream)>>>(*a);
     TV_CUDA_LAUNCHED("moe_route_backward");
+}
+
+// ---- from the query on, of few tokens ------------------------------------------------------------------------------------------
+
+#define FEW_TOKENS 1024
+#define QUERY_MAX 256 // widest query
+#define THREADS (WARPS * TV_WARP)
+#define PIECE 16 // bytes
+
+// sum_c a[c] b[c] of `reduce` bytes, by lanes `lane` of `lanes`; whole pieces.
+__device__ static inline int dot(const int8_t *a, const int8_t *b, int64_t reduce, int lane, int lanes)
+{
+    int sum = 0;
+    for (int64_t i = lane; i < reduce / PIECE; i += lanes) {
+        int4 x = ((const int4 *)a)[i], y = ((const int4 *)b)[i];
+        sum = __dp4a(x.x, y.x, sum);
+        sum = __dp4a(x.y, y.y, sum);
+        sum = __dp4a(x.z, y.z, sum);
+        sum = __dp4a(x.w, y.w, sum);
+    }
+    return sum;
+}
+
+// A block a token. Outputs of the query are a warp's, those of the centroids a thread's.
+template <int VALUES> __global__ static void __launch_bounds__(THREADS) query_kernel(tv_moe_query_args a)
+{
+    __shared__ float query[QUERY_MAX];
+    __shared__ __align__(16) int8_t z[QUERY_MAX];
+    __shared__ uint32_t top;
+    int64_t t = blockIdx.x, width = a.query.n;
+    int lane = tv_warp_lane();
+    float factor = a.query.scale[t] * tv_exp2i(a.query.exponent), qmax = (float)a.z.qmax;
+    if (threadIdx.x == 0)
+        top = 0;
+#pragma unroll 4
+    for (int n = threadIdx.x / TV_WARP; n < width; n += WARPS) {
+        int sum = dot(a.query.a + t * a.query.reduce, a.query.b + n * a.query.reduce, a.query.reduce, lane, TV_WARP);
+        sum = __reduce_add_sync(0xFFFFFFFFu, sum);
+        if (lane == 0)
+            query[n] = (float)sum * factor;
+    }
+    __syncthreads();
+    float value = threadIdx.x < width ? query[threadIdx.x] : 0.0f;
+    atomicMax(&top, tv_float_bits(value) & 0x7FFFFFFFu);
+    __syncthreads();
+    float absmax = tv_usable_absmax(top, threadIdx.x == 0, a.z.fault), scale = absmax / qmax;
+    if (threadIdx.x < width) {
+        int q = absmax == 0.0f ? 0 : (int)rintf(value * (qmax / absmax));
+        z[threadIdx.x] = a.z.q[t * width + threadIdx.x] = (int8_t)q;
+    }
+    if (threadIdx.x == 0)
+        a.z.scale[t] = scale;
+    __syncthreads();
+    factor = scale * tv_exp2i(a.centroid.exponent);
+    for (int64_t e = threadIdx.x; e < a.centroid.n; e += THREADS)
+        a.centroid.y[t * a.centroid.n + e] = (float)dot(z, a.centroid.b + e * width, width, 0, 1) * factor;
+    __syncthreads();
+    if (threadIdx.x >= TV_WARP)
+        return;
+    route_token<VALUES>(a.route, t, [&](int e) {
+        if (a.route.counts)
+            add_count(a.route, e, 1);
+    });
+}
+
+static bool query_fits(const tv_moe_query_args *a)
+{
+    const tv_gemm_args *query = &a->query, *centroid = &a->centroid;
+    uintptr_t borders = (uintptr_t)query->a | (uintptr_t)query->b | (uintptr_t)centroid->b | (uintptr_t)query->n |
+                        (uintptr_t)query->reduce;
+    return query->m <= FEW_TOKENS && query->n <= QUERY_MAX && borders % PIECE == 0 && !query->a_lo && !centroid->a_lo &&
+           !query->accumulate && !centroid->accumulate && centroid->reduce == query->n && centroid->a == a->z.q &&
+           a->route.logits == centroid->y && a->route.experts == centroid->n && a->route.experts <= EXPERTS_MAX;
+}
+
+extern "C" tv_status moe_query_cuda(const tv_moe_query_args *a, void *stream)
+{
+    if (!a->query.m || !a->query.n || !a->query.reduce || !a->route.experts || !a->route.slots || !query_fits(a)) {
+        TV_TRY(gemm_cuda(&a->query, stream));
+        TV_TRY(quantize_rows_cuda(&a->z, stream));
+        TV_TRY(gemm_cuda(&a->centroid, stream));
+        return moe_route_cuda(&a->route, stream);
+    }
+    int64_t experts = a->route.experts;
+    auto kernel = experts <= 32 ? query_kernel<1> : experts <= 256 ? query_kernel<8> : query_kernel<32>;
+    kernel<<<(unsigned)a->query.m, THREADS, 0, tv_cuda_stream(stream)>>>(*a);
+    TV_CUDA_LAUNCHED("moe_query");
 }

@@ -3,6 +3,7 @@
 #define TV_KERNELS_MOE_SCRATCH_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/status.h"
 
@@ -12,6 +13,9 @@ extern "C" {
 
 // Device memory that only grows; its contents are lost at the next call.
 tv_status moe_scratch_cuda(size_t bytes, void **out);
+// Room for maxima, all zeros: calls take two arrays in turn. Each call has to zero the last
+// one's, `spent`.
+tv_status moe_tops_cuda(int64_t count, void *stream, uint32_t **top, uint32_t **spent, int64_t *spent_count);
 // Multiprocessors of the device.
 int moe_processors_cuda(void);
 // Give the memory back; called by close_cuda.

@@ -20,6 +20,36 @@ extern "C" tv_status moe_scratch_cuda(size_t bytes, void **out)
     return TV_OK;
 }
 
+static struct {
+    uint32_t *memory; // [2, room]
+    int64_t room, used[2];
+    int turn;
+} tops;
+
+static void forget_tops(void)
+{
+    cudaFree(tops.memory); // waits for kernels that still use it
+    tops = {};
+}
+
+extern "C" tv_status moe_tops_cuda(int64_t count, void *stream, uint32_t **top, uint32_t **spent, int64_t *spent_count)
+{
+    if (count > tops.room) {
+        size_t bytes = 2 * (size_t)count * sizeof *tops.memory;
+        forget_tops();
+        TV_CUDA_TRY(cudaMalloc((void **)&tops.memory, bytes));
+        TV_CUDA_TRY(cudaMemsetAsync(tops.memory, 0, bytes, tv_cuda_stream(stream)));
+        tops.room = count;
+    }
+    tops.turn = !tops.turn;
+    *top = tops.memory + (tops.turn ? tops.room : 0);
+    *spent = tops.memory + (tops.turn ? 0 : tops.room);
+    *spent_count = tops.used[!tops.turn];
+    tops.used[tops.turn] = count;
+    tops.used[!tops.turn] = 0;
+    return TV_OK;
+}
+
 extern "C" int moe_processors_cuda(void)
 {
     int device = 0;
@@ -32,6 +62,7 @@ extern "C" int moe_processors_cuda(void)
 
 extern "C" void moe_close_cuda(void)
 {
+    forget_tops();
     cudaFree(scratch.memory);
     scratch.memory = NULL;
     scratch.bytes = 0;

@@ -5,12 +5,19 @@
 
 #define KEEP_SPAN (16 * TV_GROUP_SPAN) // longest row in registers
 
-// norm or norm_quantize: y or q and scale.
+// norm, norm_quantize or norm_digits: y, or q and scale, or also digits with a scale of their own.
 typedef struct norm_job {
     tv_norm_args in;
     int8_t *q;
     float *scale;
+    int8_t *digits; // or NULL
+    float *digits_scale, qmax;
 } norm_job;
+
+__device__ static inline float digits_inverse(const norm_job &a, float absmax)
+{
+    return absmax == 0.0f ? 0.0f : a.qmax / absmax;
+}
 
 __device__ static inline float norm_value(const norm_job &a, const float *x, int64_t c, float r, float unit)
 {
@@ -25,10 +32,17 @@ __device__ static void quantize_result(const norm_job &a, int64_t t, float r, fl
     for (int64_t c = lane; c < a.in.cols; c += TV_WARP)
         top = max(top, tv_magnitude(norm_value(a, x, c, r, unit)));
     float absmax = tv_usable_absmax(tv_warp_max(top), lane == 0, a.in.fault), inverse = tv_inverse127(absmax);
-    for (int64_t c = lane; c < a.in.cols; c += TV_WARP)
-        a.q[t * a.in.cols + c] = absmax == 0.0f ? 0 : (int8_t)tv_rounded(norm_value(a, x, c, r, unit) * inverse);
+    float other = digits_inverse(a, absmax);
+    for (int64_t c = lane; c < a.in.cols; c += TV_WARP) {
+        float y = norm_value(a, x, c, r, unit);
+        a.q[t * a.in.cols + c] = absmax == 0.0f ? 0 : (int8_t)tv_rounded(y * inverse);
+        if (a.digits)
+            a.digits[t * a.in.cols + c] = absmax == 0.0f ? 0 : (int8_t)tv_rounded(y * other);
+    }
     if (lane == 0)
         a.scale[t] = absmax / 127.0f;
+    if (lane == 0 && a.digits)
+        a.digits_scale[t] = absmax / a.qmax;
 }
 
 __global__ static void norm_kernel(norm_job job)
@@ -108,19 +122,26 @@ template <int KEEP> __global__ __launch_bounds__(TV_NORM_THREADS) static void no
         return;
     absmax = tv_usable_absmax(tv_lanes_max<TV_GROUP>(y_top), first, a.fault);
     inverse = tv_inverse127(absmax);
+    float other = digits_inverse(job, absmax);
     if (first)
         job.scale[t] = absmax / 127.0f;
+    if (first && job.digits)
+        job.digits_scale[t] = absmax / job.qmax;
 #pragma unroll
     for (int k = 0; k < steps; k++)
-        if (k < count)
-            ((uint32_t *)job.q)[place(k)] = tv_quantize4(tv_mul4(tv_scale4(value(k), r), weights(k)), inverse);
+        if (k < count) {
+            float4 y = tv_mul4(tv_scale4(value(k), r), weights(k));
+            ((uint32_t *)job.q)[place(k)] = tv_quantize4(y, inverse);
+            if (job.digits)
+                ((uint32_t *)job.digits)[place(k)] = tv_quantize4(y, other);
+        }
 }
 
 static void norm_start(const norm_job &job, cudaStream_t s)
 {
     const tv_norm_args &a = job.in;
     unsigned blocks = tv_group_blocks(a.rows);
-    if (a.cols % TV_GROUP_SPAN != 0 || !tv_cuda_aligned({a.x, a.w8, a.y, a.saved_q, job.q}))
+    if (a.cols % TV_GROUP_SPAN != 0 || !tv_cuda_aligned({a.x, a.w8, a.y, a.saved_q, job.q, job.digits}))
         norm_kernel<<<tv_cuda_blocks(a.rows, TV_ROWS_PER_BLOCK), TV_WARP * TV_ROWS_PER_BLOCK, 0, s>>>(job);
     else if (a.cols > KEEP_SPAN)
         norm_groups_kernel<0><<<blocks, TV_NORM_THREADS, 0, s>>>(job);
@@ -136,7 +157,7 @@ extern "C" tv_status norm_cuda(const tv_norm_args *a, void *stream)
 {
     if (!a->rows || !a->cols)
         return TV_OK;
-    norm_start(norm_job{*a, NULL, NULL}, tv_cuda_stream(stream));
+    norm_start(norm_job{*a, NULL, NULL, NULL, NULL, 0.0f}, tv_cuda_stream(stream));
     TV_CUDA_LAUNCHED("norm");
 }
 
@@ -147,9 +168,22 @@ extern "C" tv_status norm_quantize_cuda(const tv_norm_quantize_args *a, void *st
     norm_job job = {
         {a->rows, a->cols, a->x, a->w8, a->exponent, NULL, a->saved_q, a->saved_scale, a->saved_rstd, a->fault},
         a->q,
-        a->scale};
+        a->scale,
+        NULL,
+        NULL,
+        0.0f};
     norm_start(job, tv_cuda_stream(stream));
     TV_CUDA_LAUNCHED("norm_quantize");
+}
+
+extern "C" tv_status norm_digits_cuda(const tv_norm_digits_args *a, void *stream)
+{
+    if (!a->norm.rows || !a->norm.cols)
+        return TV_OK;
+    norm_job job = {a->norm, a->input.q, a->input.scale, a->digits.q, a->digits.scale, (float)a->digits.qmax};
+    job.in.y = NULL;
+    norm_start(job, tv_cuda_stream(stream));
+    TV_CUDA_LAUNCHED("norm_digits");
 }
 
 __global__ static void norm_backward_kernel(tv_norm_backward_args a)

@@ -227,3 +227,52 @@ extern "C" tv_status quantize_both_cuda(const tv_quantize_both_args *a, void *st
                    tv_cuda_stream(stream));
     TV_CUDA_LAUNCHED("quantize_both");
 }
+
+// ---- a layer's operands, of few tokens -----------------------------------------------------------------------------------------
+
+typedef struct turn_job {
+    tv_rows_out rows;
+    tv_float_tiles gradient;
+    tv_saved_tiles input;
+    tv_tile_out gradient_out, input_out;
+    int row_blocks, gradient_tiles;
+} turn_job;
+
+// Blocks of 8 rows of the gradient, then its tiles, then the input's.
+__global__ __launch_bounds__(TV_TILE_T_THREADS) static void turn_kernel(turn_job job)
+{
+    int block = (int)blockIdx.x - job.row_blocks;
+    if (block < 0) {
+        float4 none[1];
+        tv_plain_rows in = {job.gradient.x, job.rows.quads};
+        int64_t t = (int64_t)blockIdx.x * (TV_TILE_T_THREADS / TV_WARP) + threadIdx.x / TV_WARP;
+        bool active = t < job.rows.rows;
+        tv_rows_one<tv_plain_rows::row, TV_WARP, 0>(in.at(active ? t : 0), active, t, job.rows, none);
+    } else if (block < job.gradient_tiles) {
+        tv_lone_tile(job.gradient, job.gradient_out, block);
+    } else {
+        tv_lone_tile(job.input, job.input_out, block - job.gradient_tiles);
+    }
+}
+
+extern "C" tv_status linear_turn_cuda(const tv_linear_turn_args *a, void *stream)
+{
+    const tv_quantize_both_args *g = &a->gradient;
+    const tv_quantize_channels_args *x = &a->input;
+    tv_quantize_channels_args channels = {g->tokens, g->channels, g->x, NULL, NULL, g->qt, g->sumsq, g->fault};
+    if (!g->tokens || !g->channels || !x->channels || x->x || x->tokens != g->tokens || g->tokens > TV_TILE_T ||
+        !tiles_fit(&channels) || !tiles_fit(x) || !tv_cuda_aligned({g->q})) {
+        TV_TRY(quantize_both_cuda(g, stream));
+        return quantize_channels_cuda(x, stream);
+    }
+    turn_job job = {{g->tokens, g->channels / TV_QUAD, 127.0f, g->q, g->scale, g->fault, NULL, NULL},
+                    {g->tokens, g->channels, g->x},
+                    {x->tokens, x->channels, x->q, x->scale},
+                    {{}, g->qt, g->sumsq, g->fault},
+                    {{}, x->qt, x->sumsq, x->fault},
+                    (int)tv_ceil_div(g->tokens, TV_TILE_T_THREADS / TV_WARP),
+                    (int)tv_ceil_div(g->channels, 32)};
+    unsigned blocks = (unsigned)(job.row_blocks + job.gradient_tiles + tv_ceil_div(x->channels, 128));
+    turn_kernel<<<blocks, TV_TILE_T_THREADS, 0, tv_cuda_stream(stream)>>>(job);
+    TV_CUDA_LAUNCHED("linear_turn");
+}

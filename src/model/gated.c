@@ -53,8 +53,8 @@ tv_status tv_gated_forward(tv_unit *unit, const tv_gated *gated, const tv_operan
 tv_status tv_gated_backward(tv_unit *unit, tv_gated *gated, const tv_gated_gradient *gradient)
 {
     const tv_linear_work *work = gradient->work;
-    TV_TRY(tv_operand_transpose(unit, &gated->inner));
-    tv_linear_backward_args down = {.operand = &gated->inner, .work = work, .g = gradient->dy, .dx = gated->dh};
+    tv_linear_backward_args down = {
+        .operand = &gated->inner, .work = work, .g = gradient->dy, .dx = gated->dh, .turn = 1};
     TV_TRY(tv_linear_backward(unit, &gated->down, &down));
     tv_gate_backward_both_args gate = {.tokens = unit->tokens,
                                        .width = gated->hidden,

@@ -35,42 +35,57 @@ void tv_operand_plan(tv_operand *operand, tv_plan *plan, int64_t cols, const tv_
     operand->sumsq = work->x_sumsq;
 }
 
+tv_quantize_rows_args tv_operand_rows(const tv_unit *unit, const tv_operand *operand, const float *x)
+{
+    return (tv_quantize_rows_args){.rows = unit->tokens,
+                                   .cols = operand->cols,
+                                   .qmax = QMAX,
+                                   .x = x,
+                                   .q = operand->q,
+                                   .scale = operand->scale,
+                                   .fault = unit->fault};
+}
+
 tv_status tv_operand_quantize(tv_unit *unit, tv_operand *operand, const float *x)
 {
-    tv_quantize_rows_args args = {.rows = unit->tokens,
-                                  .cols = operand->cols,
-                                  .qmax = QMAX,
-                                  .x = x,
-                                  .q = operand->q,
-                                  .scale = operand->scale,
-                                  .fault = unit->fault};
+    tv_quantize_rows_args args = tv_operand_rows(unit, operand, x);
     return unit->backend->quantize_rows(&args, unit->stream);
 }
 
-tv_status tv_operand_transpose(tv_unit *unit, tv_operand *operand)
+static tv_quantize_channels_args operand_channels(const tv_unit *unit, const tv_operand *operand)
 {
-    tv_quantize_channels_args args = {.tokens = unit->tokens,
-                                      .channels = operand->cols,
-                                      .q = operand->q,
-                                      .scale = operand->scale,
-                                      .qt = operand->qt,
-                                      .sumsq = operand->sumsq,
-                                      .fault = unit->fault};
+    return (tv_quantize_channels_args){.tokens = unit->tokens,
+                                       .channels = operand->cols,
+                                       .q = operand->q,
+                                       .scale = operand->scale,
+                                       .qt = operand->qt,
+                                       .sumsq = operand->sumsq,
+                                       .fault = unit->fault};
+}
+
+tv_status tv_operand_transpose(tv_unit *unit, const tv_operand *operand)
+{
+    tv_quantize_channels_args args = operand_channels(unit, operand);
     return unit->backend->quantize_channels(&args, unit->stream);
+}
+
+tv_gemm_args tv_linear_product(const tv_unit *unit, const tv_linear *linear, const tv_operand *operand, float *y)
+{
+    const tv_param *param = &unit->params->items[linear->param];
+    return (tv_gemm_args){.m = unit->tokens,
+                          .n = param->spec.rows,
+                          .reduce = param->spec.cols,
+                          .a = operand->q,
+                          .b = param->w8,
+                          .scale = operand->scale,
+                          .exponent = param->base + linear->exponent,
+                          .y = y};
 }
 
 tv_status tv_linear_forward(tv_unit *unit, const tv_linear *linear, const tv_operand *operand, float *y, int accumulate)
 {
-    const tv_param *param = &unit->params->items[linear->param];
-    tv_gemm_args args = {.m = unit->tokens,
-                         .n = param->spec.rows,
-                         .reduce = param->spec.cols,
-                         .a = operand->q,
-                         .b = param->w8,
-                         .scale = operand->scale,
-                         .exponent = param->base + linear->exponent,
-                         .accumulate = accumulate,
-                         .y = y};
+    tv_gemm_args args = tv_linear_product(unit, linear, operand, y);
+    args.accumulate = accumulate;
     return unit->backend->gemm(&args, unit->stream);
 }
 
@@ -85,18 +100,27 @@ tv_vote_rule tv_unit_vote_rule(const tv_unit *unit, const tv_param *param)
                           .unit = unit->index};
 }
 
-// Both forms of a gradient of one digit.
-static tv_status quantize_gradient(tv_unit *unit, const tv_linear_work *work, const float *g, int64_t outputs)
+// Both forms of a gradient of one digit, and the operand's channels where they are wanted.
+static tv_status turn_operands(tv_unit *unit, const tv_param *param, const tv_linear_backward_args *in)
 {
-    tv_quantize_both_args args = {.tokens = unit->tokens,
-                                  .channels = outputs,
-                                  .x = g,
-                                  .q = work->g,
-                                  .scale = work->g_scale,
-                                  .qt = work->gt,
-                                  .sumsq = work->g_sumsq,
-                                  .fault = unit->fault};
-    return unit->backend->quantize_both(&args, unit->stream);
+    const tv_linear_work *work = in->work;
+    tv_linear_turn_args both = {.gradient = {.tokens = unit->tokens,
+                                             .channels = param->spec.rows,
+                                             .x = in->g,
+                                             .q = work->g,
+                                             .scale = work->g_scale,
+                                             .qt = work->gt,
+                                             .sumsq = work->g_sumsq,
+                                             .fault = unit->fault}};
+    int quantize = in->g != NULL && work->g_lo == NULL;
+    if (!in->turn) {
+        return quantize ? unit->backend->quantize_both(&both.gradient, unit->stream) : TV_OK;
+    }
+    if (!quantize) {
+        return tv_operand_transpose(unit, in->operand);
+    }
+    both.input = operand_channels(unit, in->operand);
+    return tv_linear_turn(unit->backend, &both, unit->stream);
 }
 
 static tv_status quantize_gradient_rows2(tv_unit *unit, const tv_linear_work *work, const float *g, int64_t outputs)
@@ -111,24 +135,20 @@ static tv_status quantize_gradient_rows2(tv_unit *unit, const tv_linear_work *wo
     return unit->backend->quantize_rows2(&args, unit->stream);
 }
 
-static tv_status gradient_of_input(tv_unit *unit, const tv_linear *linear, const tv_param *param,
-                                   const tv_linear_backward_args *in)
+static tv_gemm_args product_of_gradient(const tv_unit *unit, const tv_linear *linear, const tv_linear_backward_args *in)
 {
+    const tv_param *param = &unit->params->items[linear->param];
     const tv_linear_work *work = in->work;
-    if (work->g_lo != NULL) {
-        TV_TRY(quantize_gradient_rows2(unit, work, in->g, param->spec.rows));
-    }
-    tv_gemm_args args = {.m = unit->tokens,
-                         .n = param->spec.cols,
-                         .reduce = param->spec.rows,
-                         .a = work->g,
-                         .a_lo = work->g_lo,
-                         .b = param->w8t,
-                         .scale = work->g_scale,
-                         .exponent = param->base + linear->exponent,
-                         .accumulate = in->accumulate,
-                         .y = in->dx};
-    return unit->backend->gemm(&args, unit->stream);
+    return (tv_gemm_args){.m = unit->tokens,
+                          .n = param->spec.cols,
+                          .reduce = param->spec.rows,
+                          .a = work->g,
+                          .a_lo = work->g_lo,
+                          .b = param->w8t,
+                          .scale = work->g_scale,
+                          .exponent = param->base + linear->exponent,
+                          .accumulate = in->accumulate,
+                          .y = in->dx};
 }
 
 static tv_status quantize_gradient_channels2(tv_unit *unit, const tv_linear_work *work, const float *g, int64_t outputs)
@@ -143,34 +163,43 @@ static tv_status quantize_gradient_channels2(tv_unit *unit, const tv_linear_work
     return unit->backend->quantize_channels2(&args, unit->stream);
 }
 
-static tv_status vote(tv_unit *unit, const tv_param *param, const tv_linear_backward_args *in)
+static tv_gemm_vote_args product_of_votes(const tv_unit *unit, const tv_param *param, const tv_linear_backward_args *in)
 {
     const tv_linear_work *work = in->work;
-    if (work->g_lo != NULL) {
-        TV_TRY(quantize_gradient_channels2(unit, work, in->g, param->spec.rows));
-    }
-    tv_gemm_vote_args args = {.n = param->spec.rows,
-                              .k = param->spec.cols,
-                              .tokens = unit->tokens,
-                              .gt = work->gt,
-                              .gt_lo = work->g_lo,
-                              .xt = in->operand->qt,
-                              .g_sumsq = work->g_sumsq,
-                              .g_sumsq2 = work->g_sumsq2,
-                              .x_sumsq = in->operand->sumsq,
-                              .rule = tv_unit_vote_rule(unit, param),
-                              .votes = param->votes};
-    return unit->backend->gemm_vote(&args, unit->stream);
+    return (tv_gemm_vote_args){.n = param->spec.rows,
+                               .k = param->spec.cols,
+                               .tokens = unit->tokens,
+                               .gt = work->gt,
+                               .gt_lo = work->g_lo,
+                               .xt = in->operand->qt,
+                               .g_sumsq = work->g_sumsq,
+                               .g_sumsq2 = work->g_sumsq2,
+                               .x_sumsq = in->operand->sumsq,
+                               .rule = tv_unit_vote_rule(unit, param),
+                               .votes = param->votes};
 }
 
 tv_status tv_linear_backward(tv_unit *unit, const tv_linear *linear, const tv_linear_backward_args *args)
 {
     const tv_param *param = &unit->params->items[linear->param];
-    if (args->g != NULL && args->work->g_lo == NULL) {
-        TV_TRY(quantize_gradient(unit, args->work, args->g, param->spec.rows));
+    int two_digits = args->work->g_lo != NULL;
+    int votes = param->votes != NULL && !args->silent && tv_unit_moves(unit, param);
+    tv_linear_products_args products = {.gradient = product_of_gradient(unit, linear, args)};
+    if (votes) {
+        products.vote = product_of_votes(unit, param, args);
+    }
+    TV_TRY(turn_operands(unit, param, args));
+    if (args->dx != NULL && votes && !two_digits) {
+        return tv_linear_products(unit->backend, &products, unit->stream);
+    }
+    if (args->dx != NULL && two_digits) {
+        TV_TRY(quantize_gradient_rows2(unit, args->work, args->g, param->spec.rows));
     }
     if (args->dx != NULL) {
-        TV_TRY(gradient_of_input(unit, linear, param, args));
+        TV_TRY(unit->backend->gemm(&products.gradient, unit->stream));
     }
-    return param->votes == NULL || args->silent || !tv_unit_moves(unit, param) ? TV_OK : vote(unit, param, args);
+    if (votes && two_digits) {
+        TV_TRY(quantize_gradient_channels2(unit, args->work, args->g, param->spec.rows));
+    }
+    return votes ? unit->backend->gemm_vote(&products.vote, unit->stream) : TV_OK;
 }

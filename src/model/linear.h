@@ -43,17 +43,22 @@ void tv_operand_plan(tv_operand *operand, tv_plan *plan, int64_t cols, const tv_
 // operand = x [M, K] quantised a token (qmax 127).
 tv_status tv_operand_quantize(tv_unit *unit, tv_operand *operand, const float *x);
 // qt, sumsq from q and scale. Once an operand and backward, before the tv_linear_backward calls that share it.
-tv_status tv_operand_transpose(tv_unit *unit, tv_operand *operand);
+tv_status tv_operand_transpose(tv_unit *unit, const tv_operand *operand);
 
 // y [M, N] = (or += when accumulate) lin(W, operand) 2^exponent.
 tv_status tv_linear_forward(tv_unit *unit, const tv_linear *linear, const tv_operand *operand, float *y,
                             int accumulate);
 
+// The ops behind tv_operand_quantize and tv_linear_forward (not accumulating), for steps that join them with others (kernels/ops_joint.h).
+tv_quantize_rows_args tv_operand_rows(const tv_unit *unit, const tv_operand *operand, const float *x);
+tv_gemm_args tv_linear_product(const tv_unit *unit, const tv_linear *linear, const tv_operand *operand, float *y);
+
 typedef struct tv_linear_backward_args {
-    const tv_operand *operand; // transposed
+    const tv_operand *operand; // transposed, or to be transposed with `turn`
     const tv_linear_work *work;
     const float *g; // [M, N] gradient of the layer's output; NULL: `work` already holds both forms of it (one digit)
     float *dx;      // [M, K] gradient of its input, or NULL; not g
+    int turn;       // transpose the operand first
     int accumulate; // dx += instead of dx =
     int silent;     // no votes
 } tv_linear_backward_args;

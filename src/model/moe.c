@@ -129,29 +129,58 @@ static tv_status lap(const tv_unit *unit, double *mark, double *seconds)
 }
 
 // Float rows to digits with one scale.
-static tv_status to_digits(const moe_part *part, tv_unit *unit, tv_quantize_rows_args args)
+static tv_quantize_rows_args to_digits(const moe_part *part, const tv_unit *unit, tv_quantize_rows_args args)
 {
     args.qmax = part->qmax;
     args.fault = unit->fault;
-    return unit->backend->quantize_rows(&args, unit->stream);
+    return args;
 }
 
-// Which experts each token goes to, from norm(x) in `normed` and `input`.
+// A token's row of `cols` values to digits.
+static tv_quantize_rows_args token_digits(const moe_part *part, const tv_unit *unit, const float *x, int64_t cols)
+{
+    return to_digits(part, unit,
+                     (tv_quantize_rows_args){
+                         .rows = unit->tokens, .cols = cols, .x = x, .q = part->token.q, .scale = part->token.scale});
+}
+
+// norm(x) as `input`, and as what goes to the experts.
+static tv_status norm_digits(moe_part *part, tv_unit *unit, const float *x)
+{
+    tv_norm_digits_args args = {tv_norm_forward_op(unit, &part->norm, unit->tokens, x, part->normed),
+                                tv_operand_rows(unit, &part->input, part->normed),
+                                token_digits(part, unit, part->normed, part->width)};
+    return tv_norm_digits(unit->backend, &args, unit->stream);
+}
+
+// Which experts each token goes to.
 static tv_status route(moe_part *part, tv_unit *unit)
 {
-    TV_TRY(tv_linear_forward(unit, &part->query, &part->input, part->query_out, 0));
-    TV_TRY(tv_operand_quantize(unit, &part->z, part->query_out));
-    TV_TRY(tv_linear_forward(unit, &part->centroid, &part->z, part->logits, 0));
-    tv_moe_route_args args = {.tokens = unit->tokens,
-                              .experts = part->rows.experts,
-                              .slots = (int)part->rows.slots,
-                              .logits = part->logits,
-                              .bias = unit->params->sides[part->balance.side].data,
-                              .expert = part->rows.expert,
-                              .gate = part->rows.gate,
-                              .counts = unit->training ? part->balance.counts : NULL,
-                              .fault = unit->fault};
-    return unit->backend->moe_route(&args, unit->stream);
+    tv_moe_query_args args = {tv_linear_product(unit, &part->query, &part->input, part->query_out),
+                              tv_operand_rows(unit, &part->z, part->query_out),
+                              tv_linear_product(unit, &part->centroid, &part->z, part->logits),
+                              {.tokens = unit->tokens,
+                               .experts = part->rows.experts,
+                               .slots = (int)part->rows.slots,
+                               .logits = part->logits,
+                               .bias = unit->params->sides[part->balance.side].data,
+                               .expert = part->rows.expert,
+                               .gate = part->rows.gate,
+                               .counts = unit->training ? part->balance.counts : NULL,
+                               .fault = unit->fault}};
+    return tv_moe_query(unit->backend, &args, unit->stream);
+}
+
+// Tokens' digits to their experts.
+static tv_status dispatch(moe_part *part, tv_unit *unit)
+{
+    tv_moe_send send = {.cols = part->width, .from = part->token, .to = part->buffers.x};
+    if (part->rows.ranks == 1)
+        return tv_moe_rows_place(&part->rows, unit, &send);
+    TV_TRY(tv_moe_rows_plan_unit(&part->rows, unit, part->base.name));
+    TV_TRY(tv_moe_buffers_forward(&part->buffers, &part->rows, part->pool, unit->training));
+    send.to = part->buffers.x;
+    return tv_moe_rows_send(&part->rows, unit, &send);
 }
 
 static tv_moe_gemm_args expert_product(const moe_part *part, const tv_unit *unit)
@@ -189,179 +218,200 @@ static tv_status run_experts(moe_part *part, tv_unit *unit)
     return unit->backend->moe_activate(&activate, unit->stream);
 }
 
+// The gated sum of what the experts gave, as `sum`.
 static tv_status combine(moe_part *part, tv_unit *unit)
 {
-    tv_moe_combine_args args = {.tokens = unit->tokens,
-                                .cols = part->inner,
-                                .slots = (int)part->rows.slots,
-                                .place = part->rows.wanted,
-                                .gate = part->rows.gate,
-                                .q = part->buffers.h.q,
-                                .scale = part->buffers.h.scale,
-                                .y = part->h};
-    return unit->backend->moe_combine(&args, unit->stream);
+    tv_moe_sum_args args = {{.tokens = unit->tokens,
+                             .cols = part->inner,
+                             .slots = (int)part->rows.slots,
+                             .place = part->rows.wanted,
+                             .gate = part->rows.gate,
+                             .q = part->buffers.h.q,
+                             .scale = part->buffers.h.scale,
+                             .y = part->h},
+                            tv_operand_rows(unit, &part->sum, part->h)};
+    return tv_moe_sum(unit->backend, &args, unit->stream);
 }
 
 static tv_status moe_forward(tv_part *base, tv_unit *unit, float *x)
 {
     moe_part *part = (moe_part *)base;
     double mark = 0;
-    TV_TRY(tv_norm_forward(unit, &part->norm, unit->tokens, x, part->normed));
-    TV_TRY(tv_operand_quantize(unit, &part->input, part->normed));
+    TV_TRY(norm_digits(part, unit, x));
     TV_TRY(route(part, unit));
     TV_TRY(lap(unit, &mark, NULL));
-    TV_TRY(tv_moe_rows_plan_unit(&part->rows, unit, base->name));
-    if (part->rows.ranks > 1)
-        TV_TRY(tv_moe_buffers_forward(&part->buffers, &part->rows, part->pool, unit->training));
-    TV_TRY(to_digits(part, unit,
-                     (tv_quantize_rows_args){.rows = unit->tokens,
-                                             .cols = part->width,
-                                             .x = part->normed,
-                                             .q = part->token.q,
-                                             .scale = part->token.scale}));
-    tv_moe_send send = {.cols = part->width, .from = part->token, .to = part->buffers.x};
-    TV_TRY(tv_moe_rows_send(&part->rows, unit, &send));
+    TV_TRY(dispatch(part, unit));
     TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
     TV_TRY(run_experts(part, unit));
     TV_TRY(lap(unit, &mark, &part->seconds.experts));
-    TV_TRY(tv_moe_rows_return(&part->rows, unit, part->inner, part->buffers.made, &part->buffers.h));
+    if (part->rows.ranks > 1)
+        TV_TRY(tv_moe_rows_return(&part->rows, unit, part->inner, part->buffers.made, &part->buffers.h));
     TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
     TV_TRY(combine(part, unit));
     TV_TRY(lap(unit, &mark, &part->seconds.combine));
-    TV_TRY(tv_operand_quantize(unit, &part->sum, part->h));
     TV_TRY(tv_linear_forward(unit, &part->down, &part->sum, x, 1));
     return part->shared.hidden > 0 ? tv_gated_forward(unit, &part->shared, &part->input, x) : TV_OK;
 }
 
-// The gradient of the gated sum becomes that of the gates.
-static tv_status combine_backward(moe_part *part, tv_unit *unit)
+// The gradient of the gated sum becomes that of the gates and their logits, and goes to the experts: that of a row of h is gate times it.
+static tv_status split_gradient(moe_part *part, tv_unit *unit)
 {
-    tv_moe_combine_backward_args args = {.tokens = unit->tokens,
-                                         .cols = part->inner,
-                                         .slots = (int)part->rows.slots,
-                                         .place = part->rows.wanted,
-                                         .q = part->buffers.h.q,
-                                         .scale = part->buffers.h.scale,
-                                         .dy = part->h,
-                                         .grad = part->gate_grad};
-    return unit->backend->moe_combine_backward(&args, unit->stream);
-}
-
-// The gradient of each row of h, gate times that of the sum, to its expert.
-static tv_status send_gradient(moe_part *part, tv_unit *unit)
-{
-    TV_TRY(to_digits(
-        part, unit,
-        (tv_quantize_rows_args){
-            .rows = unit->tokens, .cols = part->inner, .x = part->h, .q = part->token.q, .scale = part->token.scale}));
-    tv_moe_send send = {.cols = part->inner, .from = part->token, .factor = part->rows.gate, .to = part->buffers.gh};
+    const tv_moe_rows *rows = &part->rows;
+    tv_moe_send send = {.cols = part->inner, .from = part->token, .factor = rows->gate, .to = part->buffers.gh};
+    tv_moe_split_args args = {{.tokens = unit->tokens,
+                               .cols = part->inner,
+                               .slots = (int)rows->slots,
+                               .place = rows->wanted,
+                               .q = part->buffers.h.q,
+                               .scale = part->buffers.h.scale,
+                               .dy = part->h,
+                               .grad = part->gate_grad},
+                              {.tokens = unit->tokens,
+                               .experts = rows->experts,
+                               .slots = (int)rows->slots,
+                               .expert = rows->expert,
+                               .gate = rows->gate,
+                               .grad = part->gate_grad,
+                               .logits = part->logits},
+                              token_digits(part, unit, part->h, part->inner),
+                              tv_moe_rows_gather(rows, &send)};
+    if (rows->ranks == 1)
+        return tv_moe_split(unit->backend, &args, unit->stream);
+    TV_TRY(unit->backend->moe_combine_backward(&args.combine, unit->stream));
+    TV_TRY(unit->backend->moe_route_backward(&args.route, unit->stream));
+    TV_TRY(unit->backend->quantize_rows(&args.digits, unit->stream));
     return tv_moe_rows_send(&part->rows, unit, &send);
 }
 
-static tv_status vote_experts(moe_part *part, tv_unit *unit)
+// Operands of the experts' products: the gradient of gate and transform, and with `votes` the channels of x.
+static tv_status turn_experts(moe_part *part, tv_unit *unit, int votes)
 {
     tv_moe_buffers *b = &part->buffers;
+    const tv_moe_rows *rows = &part->rows;
+    tv_moe_turn_args args = {{.segments = rows->segments,
+                              .segment_count = rows->segment_count,
+                              .rows = rows->rows,
+                              .width = part->inner,
+                              .columns = rows->columns,
+                              .q = b->gh.q,
+                              .scale = b->gh.scale,
+                              .item = rows->owner_item,
+                              .saved_q = b->halves.q,
+                              .saved_scale = b->halves.scale,
+                              .dq = b->dgu.q,
+                              .dscale = b->dgu.scale,
+                              .dt = b->dgu_t,
+                              .sumsq = b->dgu_sumsq,
+                              .fault = unit->fault},
+                             {.segments = rows->segments,
+                              .segment_count = rows->segment_count,
+                              .rows = rows->rows,
+                              .channels = part->width,
+                              .columns = rows->columns,
+                              .q = b->x.q,
+                              .scale = b->x.scale,
+                              .item = rows->owner_item,
+                              .qt = b->x_t,
+                              .sumsq = b->x_sumsq,
+                              .fault = unit->fault}};
+    return votes ? tv_moe_turn(unit->backend, &args, unit->stream)
+                 : unit->backend->moe_activate_backward(&args.gradient, unit->stream);
+}
+
+static tv_moe_vote_args expert_votes(const moe_part *part, const tv_unit *unit)
+{
+    const tv_moe_buffers *b = &part->buffers;
     const tv_param *param = &unit->params->items[part->experts];
-    if (!tv_unit_moves(unit, param))
-        return TV_OK;
-    tv_moe_channels_args channels = {.segments = part->rows.segments,
-                                     .segment_count = part->rows.segment_count,
-                                     .rows = part->rows.rows,
-                                     .channels = part->width,
-                                     .columns = part->rows.columns,
-                                     .q = b->x.q,
-                                     .scale = b->x.scale,
-                                     .item = part->rows.owner_item,
-                                     .qt = b->x_t,
-                                     .sumsq = b->x_sumsq,
-                                     .fault = unit->fault};
-    TV_TRY(unit->backend->moe_channels(&channels, unit->stream));
-    tv_moe_vote_args vote = {.segments = part->rows.segments,
-                             .segment_count = part->rows.segment_count,
-                             .columns = part->rows.columns,
-                             .runs = part->rows.ranks,
-                             .n = 2 * part->inner,
-                             .k = part->width,
-                             .first_expert = part->rows.first_expert,
-                             .gt = b->dgu_t,
-                             .xt = b->x_t,
-                             .g_sumsq = b->dgu_sumsq,
-                             .x_sumsq = b->x_sumsq,
-                             .rule = tv_unit_vote_rule(unit, param),
-                             .votes = param->votes};
-    return unit->backend->moe_vote(&vote, unit->stream);
+    return (tv_moe_vote_args){.segments = part->rows.segments,
+                              .segment_count = part->rows.segment_count,
+                              .columns = part->rows.columns,
+                              .runs = part->rows.ranks,
+                              .n = 2 * part->inner,
+                              .k = part->width,
+                              .first_expert = part->rows.first_expert,
+                              .gt = b->dgu_t,
+                              .xt = b->x_t,
+                              .g_sumsq = b->dgu_sumsq,
+                              .x_sumsq = b->x_sumsq,
+                              .rule = tv_unit_vote_rule(unit, param),
+                              .votes = param->votes};
 }
 
 // Votes of the experts here, and the gradient of each row of xn.
 static tv_status experts_backward(moe_part *part, tv_unit *unit)
 {
     tv_moe_buffers *b = &part->buffers;
-    tv_moe_activate_backward_args activate = {.segments = part->rows.segments,
-                                              .segment_count = part->rows.segment_count,
-                                              .rows = part->rows.rows,
-                                              .width = part->inner,
-                                              .columns = part->rows.columns,
-                                              .q = b->gh.q,
-                                              .scale = b->gh.scale,
-                                              .item = part->rows.owner_item,
-                                              .saved_q = b->halves.q,
-                                              .saved_scale = b->halves.scale,
-                                              .dq = b->dgu.q,
-                                              .dscale = b->dgu.scale,
-                                              .dt = b->dgu_t,
-                                              .sumsq = b->dgu_sumsq,
-                                              .fault = unit->fault};
-    TV_TRY(unit->backend->moe_activate_backward(&activate, unit->stream));
-    TV_TRY(vote_experts(part, unit));
-    tv_moe_gemm_args product = expert_product(part, unit);
-    product.n = part->width;
-    product.reduce = 2 * part->inner;
-    product.a = b->dgu.q;
-    product.scale = b->dgu.scale;
-    product.b = unit->params->items[part->experts].w8t;
-    product.y = b->dx;
-    TV_TRY(unit->backend->moe_gemm(&product, unit->stream));
+    const tv_param *param = &unit->params->items[part->experts];
+    int votes = tv_unit_moves(unit, param);
+    tv_moe_products_args products = {expert_product(part, unit), expert_votes(part, unit)};
+    products.gradient.n = part->width;
+    products.gradient.reduce = 2 * part->inner;
+    products.gradient.a = b->dgu.q;
+    products.gradient.scale = b->dgu.scale;
+    products.gradient.b = param->w8t;
+    products.gradient.y = b->dx;
+    TV_TRY(turn_experts(part, unit, votes));
+    return votes ? tv_moe_products(unit->backend, &products, unit->stream)
+                 : unit->backend->moe_gemm(&products.gradient, unit->stream);
+}
+
+// Through the shared expert, and through logits, centroids and query, into `normed`, the gradient of norm(x).
+static tv_status dense_backward(moe_part *part, tv_unit *unit, const float *dx)
+{
+    int shared = part->shared.hidden > 0;
+    tv_linear_backward_args centroid = {
+        .operand = &part->z, .work = &part->work, .g = part->logits, .dx = part->query_out, .turn = 1};
+    TV_TRY(tv_linear_backward(unit, &part->centroid, &centroid));
+    tv_gated_gradient gated = {.input = &part->input, .work = &part->work, .dy = dx, .dx = part->normed};
+    if (shared)
+        TV_TRY(tv_gated_backward(unit, &part->shared, &gated));
+    tv_linear_backward_args query = {.operand = &part->input,
+                                     .work = &part->work,
+                                     .g = part->query_out,
+                                     .dx = part->normed,
+                                     .turn = !shared, // which has turned it
+                                     .accumulate = shared};
+    return tv_linear_backward(unit, &part->query, &query);
+}
+
+// Gradients of the experts' rows to digits, as they come back.
+static tv_quantize_rows_args row_digits(const moe_part *part, const tv_unit *unit)
+{
+    const tv_moe_buffers *b = &part->buffers;
     return to_digits(
         part, unit,
         (tv_quantize_rows_args){
             .rows = part->rows.rows, .cols = part->width, .x = b->dx, .q = b->dx8.q, .scale = b->dx8.scale});
 }
 
-// Through the shared expert, and through gates, centroids and query, into `normed`, the gradient of norm(x).
-static tv_status dense_backward(moe_part *part, tv_unit *unit, const float *dx)
+// What the experts of a token give back is added to `normed`, in slot order, and all of it goes through the norm to dx.
+static tv_status join_gradients(moe_part *part, tv_unit *unit, float *dx)
 {
-    int shared = part->shared.hidden > 0;
-    tv_moe_route_backward_args args = {.tokens = unit->tokens,
-                                       .experts = part->rows.experts,
-                                       .slots = (int)part->rows.slots,
-                                       .expert = part->rows.expert,
-                                       .gate = part->rows.gate,
-                                       .grad = part->gate_grad,
-                                       .logits = part->logits};
-    TV_TRY(unit->backend->moe_route_backward(&args, unit->stream));
-    TV_TRY(tv_operand_transpose(unit, &part->z));
-    tv_linear_backward_args centroid = {
-        .operand = &part->z, .work = &part->work, .g = part->logits, .dx = part->query_out};
-    TV_TRY(tv_linear_backward(unit, &part->centroid, &centroid));
-    tv_gated_gradient gated = {.input = &part->input, .work = &part->work, .dy = dx, .dx = part->normed};
-    TV_TRY(shared ? tv_gated_backward(unit, &part->shared, &gated) : tv_operand_transpose(unit, &part->input));
-    tv_linear_backward_args query = {
-        .operand = &part->input, .work = &part->work, .g = part->query_out, .dx = part->normed, .accumulate = shared};
-    return tv_linear_backward(unit, &part->query, &query);
+    tv_norm_gradient norm = {.rows = unit->tokens, .dy = part->normed, .dx = dx, .accumulate = 1};
+    tv_moe_join_args args = {row_digits(part, unit),
+                             {.tokens = unit->tokens,
+                              .cols = part->width,
+                              .slots = (int)part->rows.slots,
+                              .accumulate = 1,
+                              .place = part->rows.wanted,
+                              .q = part->buffers.home_dx8.q,
+                              .scale = part->buffers.home_dx8.scale,
+                              .y = part->normed},
+                             tv_norm_backward_op(unit, &part->norm, &norm)};
+    if (part->rows.ranks == 1)
+        return tv_moe_join(unit->backend, &args, unit->stream);
+    TV_TRY(unit->backend->moe_combine(&args.combine, unit->stream));
+    return unit->backend->norm_backward(&args.norm, unit->stream);
 }
 
-// What the experts of a token give back is added to `normed`, in slot order.
-static tv_status add_slots(moe_part *part, tv_unit *unit)
+// P > 1: what the experts here made of rows goes back to their homes.
+static tv_status return_gradients(moe_part *part, tv_unit *unit)
 {
-    tv_moe_combine_args args = {.tokens = unit->tokens,
-                                .cols = part->width,
-                                .slots = (int)part->rows.slots,
-                                .accumulate = 1,
-                                .place = part->rows.wanted,
-                                .q = part->buffers.home_dx8.q,
-                                .scale = part->buffers.home_dx8.scale,
-                                .y = part->normed};
-    return unit->backend->moe_combine(&args, unit->stream);
+    tv_quantize_rows_args digits = row_digits(part, unit);
+    if (part->rows.ranks == 1)
+        return TV_OK;
+    TV_TRY(unit->backend->quantize_rows(&digits, unit->stream));
+    return tv_moe_rows_return(&part->rows, unit, part->width, part->buffers.dx8, &part->buffers.home_dx8);
 }
 
 static tv_status moe_backward(tv_part *base, tv_unit *unit, float *dx)
@@ -370,22 +420,19 @@ static tv_status moe_backward(tv_part *base, tv_unit *unit, float *dx)
     double mark = 0;
     if (part->rows.ranks > 1)
         TV_TRY(tv_moe_buffers_backward(&part->buffers, &part->rows, part->pool));
-    TV_TRY(tv_operand_transpose(unit, &part->sum));
-    tv_linear_backward_args down = {.operand = &part->sum, .work = &part->work, .g = dx, .dx = part->h};
+    tv_linear_backward_args down = {.operand = &part->sum, .work = &part->work, .g = dx, .dx = part->h, .turn = 1};
     TV_TRY(tv_linear_backward(unit, &part->down, &down));
     TV_TRY(lap(unit, &mark, NULL));
-    TV_TRY(combine_backward(part, unit));
-    TV_TRY(lap(unit, &mark, &part->seconds.combine));
-    TV_TRY(send_gradient(part, unit));
+    TV_TRY(split_gradient(part, unit));
     TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
     TV_TRY(experts_backward(part, unit));
     TV_TRY(lap(unit, &mark, &part->seconds.experts));
-    TV_TRY(tv_moe_rows_return(&part->rows, unit, part->width, part->buffers.dx8, &part->buffers.home_dx8));
+    TV_TRY(return_gradients(part, unit));
     TV_TRY(lap(unit, &mark, &part->seconds.dispatch));
     TV_TRY(dense_backward(part, unit, dx));
-    TV_TRY(add_slots(part, unit));
-    tv_norm_gradient norm = {.rows = unit->tokens, .dy = part->normed, .dx = dx, .accumulate = 1};
-    return tv_norm_backward(unit, &part->norm, &norm);
+    TV_TRY(lap(unit, &mark, NULL));
+    TV_TRY(join_gradients(part, unit, dx));
+    return lap(unit, &mark, &part->seconds.combine);
 }
 
 static tv_status moe_before_step(tv_part *base, tv_unit *unit)

@@ -141,42 +141,52 @@ static tv_status exchange_counts(tv_moe_rows *rows, tv_unit *unit, const char *l
     return backend->copy(rows->segments, rows->host_segments, segment_bytes, TV_COPY_TO_DEVICE, unit->stream);
 }
 
-tv_status tv_moe_rows_plan_unit(tv_moe_rows *rows, tv_unit *unit, const char *layer)
+// The plan of the unit's rows, whose sizes at home become known.
+static tv_moe_plan_args plan_home(tv_moe_rows *rows, const tv_unit *unit)
 {
     int dense = rows->ranks == 1 && unit->tokens <= rows->dense_tokens;
-    tv_moe_plan_args args = {.tokens = unit->tokens,
-                             .experts = rows->experts,
-                             .slots = (int)rows->slots,
-                             .dense = dense,
-                             .unit = (int32_t)unit->index,
-                             .expert = rows->expert,
-                             .place = rows->wanted,
-                             .item = rows->item,
-                             .segments = rows->home,
-                             .fault = unit->fault};
-    TV_TRY(unit->backend->moe_plan(&args, unit->stream));
     rows->pairs += unit->training ? unit->tokens * rows->slots : 0;
     rows->home_rows = unit->tokens * (dense ? rows->experts : rows->slots);
-    if (rows->ranks > 1)
-        return exchange_counts(rows, unit, layer);
+    return (tv_moe_plan_args){.tokens = unit->tokens,
+                              .experts = rows->experts,
+                              .slots = (int)rows->slots,
+                              .dense = dense,
+                              .unit = (int32_t)unit->index,
+                              .expert = rows->expert,
+                              .place = rows->wanted,
+                              .item = rows->item,
+                              .segments = rows->home,
+                              .fault = unit->fault};
+}
+
+tv_status tv_moe_rows_plan_unit(tv_moe_rows *rows, tv_unit *unit, const char *layer)
+{
+    tv_moe_plan_args args = plan_home(rows, unit);
+    TV_TRY(unit->backend->moe_plan(&args, unit->stream));
+    return exchange_counts(rows, unit, layer);
+}
+
+tv_rows_gather_args tv_moe_rows_gather(const tv_moe_rows *rows, const tv_moe_send *send)
+{
+    return (tv_rows_gather_args){.rows = rows->home_rows,
+                                 .cols = send->cols,
+                                 .slots = (int)rows->slots,
+                                 .item = rows->item,
+                                 .q = send->from.q,
+                                 .scale = send->from.scale,
+                                 .factor = send->factor,
+                                 .out_q = send->to.q,
+                                 .out_scale = send->to.scale};
+}
+
+tv_status tv_moe_rows_place(tv_moe_rows *rows, tv_unit *unit, const tv_moe_send *send)
+{
+    tv_moe_place_args args = {.plan = plan_home(rows, unit)};
+    args.gather = tv_moe_rows_gather(rows, send);
     rows->rows = rows->home_rows;
     rows->segment_count = unit->tokens > 0 ? rows->experts : 0;
     rows->columns = columns_of(rows, rows->rows);
-    return TV_OK;
-}
-
-static tv_status gather(tv_moe_rows *rows, tv_unit *unit, const tv_moe_send *send)
-{
-    tv_rows_gather_args args = {.rows = rows->home_rows,
-                                .cols = send->cols,
-                                .slots = (int)rows->slots,
-                                .item = rows->item,
-                                .q = send->from.q,
-                                .scale = send->from.scale,
-                                .factor = send->factor,
-                                .out_q = send->to.q,
-                                .out_scale = send->to.scale};
-    return unit->backend->rows_gather(&args, unit->stream);
+    return tv_moe_place(unit->backend, &args, unit->stream);
 }
 
 // The payload of `out` to the ranks whose rows it holds; `back`: from owners to homes.
@@ -199,8 +209,6 @@ static tv_status travel(tv_moe_rows *rows, tv_unit *unit, int64_t cols, int back
 
 tv_status tv_moe_rows_send(tv_moe_rows *rows, tv_unit *unit, const tv_moe_send *send)
 {
-    if (rows->ranks == 1)
-        return gather(rows, unit, send);
     tv_rows_pack_args pack = {.rows = rows->home_rows,
                               .cols = send->cols,
                               .slots = (int)rows->slots,
@@ -229,10 +237,6 @@ tv_status tv_moe_rows_send(tv_moe_rows *rows, tv_unit *unit, const tv_moe_send *
 
 tv_status tv_moe_rows_return(tv_moe_rows *rows, tv_unit *unit, int64_t cols, tv_rows8 from, tv_rows8 *to)
 {
-    if (rows->ranks == 1) {
-        *to = from;
-        return TV_OK;
-    }
     tv_rows_pack_args pack = {.rows = rows->rows,
                               .cols = cols,
                               .digits = rows->digits,

@@ -1,7 +1,7 @@
 // Rows of the mixture of experts: how (token, slot) pairs reach their experts and what they bring back.
 //
-// Home is the rank of a token, the owner the rank of an expert. With P = 1 they are one rank: a dispatch gathers, a return
-// does nothing. With P > 1 rows travel in their wire form (kernels/ops_moe.h), sorted by owner and expert; what an owner
+// Home is the rank of a token, the owner the rank of an expert. With P = 1 they are one rank: a dispatch gathers, and
+// nothing returns. With P > 1 rows travel in their wire form (kernels/ops_moe.h), sorted by owner and expert; what an owner
 // receives is, source by source, one segment an expert.
 #ifndef TV_MODEL_MOE_ROWS_H
 #define TV_MODEL_MOE_ROWS_H
@@ -55,7 +55,7 @@ void tv_moe_rows_free(tv_moe_rows *rows);
 // Takes the wire buffers of rows of at most `cols` values (nothing when P = 1).
 void tv_moe_rows_take_wire(tv_moe_rows *rows, tv_arena *arena, int64_t cols);
 
-// Collective over unit->experts when P > 1. After routing: where each row goes, and which rows come here; fills rows,
+// P > 1, collective over unit->experts. After routing: where each row goes, and which rows come here; fills rows,
 // columns, segments. `layer` names the part in messages. Ranks that do not agree on the counts: an error that names one.
 tv_status tv_moe_rows_plan_unit(tv_moe_rows *rows, tv_unit *unit, const char *layer);
 
@@ -65,11 +65,14 @@ typedef struct tv_moe_send {
     const float *factor; // [M, k] or NULL
     tv_rows8 to;         // owner rows
 } tv_moe_send;
-// Collective over unit->experts when P > 1. Tokens' rows to their experts. A row that names another expert or unit than
+// P = 1: after routing, where each row lies, and the tokens' rows there (no factor).
+tv_status tv_moe_rows_place(tv_moe_rows *rows, tv_unit *unit, const tv_moe_send *send);
+// P = 1: the op that puts tokens' rows to where they lie.
+tv_rows_gather_args tv_moe_rows_gather(const tv_moe_rows *rows, const tv_moe_send *send);
+// P > 1, collective over unit->experts. Tokens' rows to their experts. A row that names another expert or unit than
 // its segment raises the unit's fault.
 tv_status tv_moe_rows_send(tv_moe_rows *rows, tv_unit *unit, const tv_moe_send *send);
-// Collective over unit->experts when P > 1. Owner rows back to their homes, in the places that `wanted` names. With
-// P = 1 nothing moves: *to becomes `from`.
+// P > 1, collective over unit->experts. Owner rows back to their homes, in the places that `wanted` names.
 tv_status tv_moe_rows_return(tv_moe_rows *rows, tv_unit *unit, int64_t cols, tv_rows8 from, tv_rows8 *to);
 
 #endif

@@ -41,34 +41,44 @@ tv_status tv_norm_quantize(tv_unit *unit, const tv_norm *norm, const float *x, t
     return unit->backend->norm_quantize(&args, unit->stream);
 }
 
-tv_status tv_norm_forward(tv_unit *unit, const tv_norm *norm, int64_t rows, const float *x, float *y)
+tv_norm_args tv_norm_forward_op(const tv_unit *unit, const tv_norm *norm, int64_t rows, const float *x, float *y)
 {
     const tv_param *param = &unit->params->items[norm->param];
-    tv_norm_args args = {.rows = rows,
-                         .cols = norm->cols,
-                         .x = x,
-                         .w8 = param->w8,
-                         .exponent = param->base,
-                         .y = y,
-                         .saved_q = unit->training ? norm->saved_q : NULL,
-                         .saved_scale = norm->saved_scale,
-                         .saved_rstd = norm->saved_rstd,
-                         .fault = unit->fault};
+    return (tv_norm_args){.rows = rows,
+                          .cols = norm->cols,
+                          .x = x,
+                          .w8 = param->w8,
+                          .exponent = param->base,
+                          .y = y,
+                          .saved_q = unit->training ? norm->saved_q : NULL,
+                          .saved_scale = norm->saved_scale,
+                          .saved_rstd = norm->saved_rstd,
+                          .fault = unit->fault};
+}
+
+tv_status tv_norm_forward(tv_unit *unit, const tv_norm *norm, int64_t rows, const float *x, float *y)
+{
+    tv_norm_args args = tv_norm_forward_op(unit, norm, rows, x, y);
     return unit->backend->norm(&args, unit->stream);
+}
+
+tv_norm_backward_args tv_norm_backward_op(const tv_unit *unit, const tv_norm *norm, const tv_norm_gradient *gradient)
+{
+    const tv_param *param = &unit->params->items[norm->param];
+    return (tv_norm_backward_args){.rows = gradient->rows,
+                                   .cols = norm->cols,
+                                   .dy = gradient->dy,
+                                   .w8 = param->w8,
+                                   .exponent = param->base,
+                                   .accumulate = gradient->accumulate,
+                                   .saved_q = norm->saved_q,
+                                   .saved_scale = norm->saved_scale,
+                                   .saved_rstd = norm->saved_rstd,
+                                   .dx = gradient->dx};
 }
 
 tv_status tv_norm_backward(tv_unit *unit, const tv_norm *norm, const tv_norm_gradient *gradient)
 {
-    const tv_param *param = &unit->params->items[norm->param];
-    tv_norm_backward_args args = {.rows = gradient->rows,
-                                  .cols = norm->cols,
-                                  .dy = gradient->dy,
-                                  .w8 = param->w8,
-                                  .exponent = param->base,
-                                  .accumulate = gradient->accumulate,
-                                  .saved_q = norm->saved_q,
-                                  .saved_scale = norm->saved_scale,
-                                  .saved_rstd = norm->saved_rstd,
-                                  .dx = gradient->dx};
+    tv_norm_backward_args args = tv_norm_backward_op(unit, norm, gradient);
     return unit->backend->norm_backward(&args, unit->stream);
 }

@@ -35,4 +35,8 @@ typedef struct tv_norm_gradient {
 // dx = the gradient of x, after a training forward.
 tv_status tv_norm_backward(tv_unit *unit, const tv_norm *norm, const tv_norm_gradient *gradient);
 
+// The ops behind tv_norm_forward and tv_norm_backward, for steps that join them with others (kernels/ops_joint.h).
+tv_norm_args tv_norm_forward_op(const tv_unit *unit, const tv_norm *norm, int64_t rows, const float *x, float *y);
+tv_norm_backward_args tv_norm_backward_op(const tv_unit *unit, const tv_norm *norm, const tv_norm_gradient *gradient);
+
 #endif
