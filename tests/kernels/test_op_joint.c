@@ -330,6 +330,17 @@ static outputs run_turn(const op_backend *on, const void *data)
     return o;
 }
 
+// Channels of each segment's rows, and zeros behind them.
+static const int8_t *turned_rows(op_random *random, const moe_layer *l, int64_t channels)
+{
+    int8_t *q = op_host((size_t)(channels * l->columns));
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t e = 0; e < l->experts; e++)
+            for (int64_t r = 0; r < l->segments[e].rows; r++)
+                q[c * l->columns + l->segments[e].padded + r] = (int8_t)op_int(random, -127, 127);
+    return q;
+}
+
 static outputs run_products(const op_backend *on, const void *data)
 {
     const moe_layer *l = data;
@@ -349,8 +360,8 @@ static outputs run_products(const op_backend *on, const void *data)
     a.gradient.b = op_in(&call, op_int8s(&random, e * n * d, -8, 8), weights);
     a.gradient.scale = op_in(&call, sizes(&random, l->rows, 0.1f), rows * 4);
     a.gradient.y = out(&call, &o, "gradient", rows * (size_t)d * 4);
-    a.vote.gt = op_in(&call, op_int8s(&random, n * l->columns, -127, 127), (size_t)n * columns);
-    a.vote.xt = op_in(&call, op_int8s(&random, d * l->columns, -127, 127), (size_t)d * columns);
+    a.vote.gt = op_in(&call, turned_rows(&random, l, n), (size_t)n * columns);
+    a.vote.xt = op_in(&call, turned_rows(&random, l, d), (size_t)d * columns);
     a.vote.g_sumsq = op_in(&call, squares, (size_t)(e * n) * 4);
     a.vote.x_sumsq = op_in(&call, squares + e * n, (size_t)(e * d) * 4);
     a.vote.votes = out(&call, &o, "votes", weights);
