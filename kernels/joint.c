@@ -9,14 +9,6 @@ tv_status tv_linear_turn(const tv_backend *backend, const tv_linear_turn_args *a
     return backend->quantize_channels(&a->input, stream);
 }
 
-tv_status tv_linear_products(const tv_backend *backend, const tv_linear_products_args *a, void *stream)
-{
-    if (backend->joint.linear_products)
-        return backend->joint.linear_products(a, stream);
-    TV_TRY(backend->gemm(&a->gradient, stream));
-    return backend->gemm_vote(&a->vote, stream);
-}
-
 tv_status tv_norm_digits(const tv_backend *backend, const tv_norm_digits_args *a, void *stream)
 {
     if (backend->joint.norm_digits)
@@ -68,14 +60,6 @@ tv_status tv_moe_turn(const tv_backend *backend, const tv_moe_turn_args *a, void
         return backend->joint.moe_turn(a, stream);
     TV_TRY(backend->moe_activate_backward(&a->gradient, stream));
     return backend->moe_channels(&a->input, stream);
-}
-
-tv_status tv_moe_products(const tv_backend *backend, const tv_moe_products_args *a, void *stream)
-{
-    if (backend->joint.moe_products)
-        return backend->joint.moe_products(a, stream);
-    TV_TRY(backend->moe_gemm(&a->gradient, stream));
-    return backend->moe_vote(&a->vote, stream);
 }
 
 tv_status tv_moe_join(const tv_backend *backend, const tv_moe_join_args *a, void *stream)

@@ -16,12 +16,6 @@ typedef struct tv_linear_turn_args {
     tv_quantize_channels_args input;
 } tv_linear_turn_args;
 
-// A layer's products of the backward.
-typedef struct tv_linear_products_args {
-    tv_gemm_args gradient;
-    tv_gemm_vote_args vote;
-} tv_linear_products_args;
-
 // A norm whose result is rounded twice. Open: norm.y.
 typedef struct tv_norm_digits_args {
     tv_norm_args norm;
@@ -64,12 +58,6 @@ typedef struct tv_moe_turn_args {
     tv_moe_channels_args input;
 } tv_moe_turn_args;
 
-// The experts' products of the backward.
-typedef struct tv_moe_products_args {
-    tv_moe_gemm_args gradient;
-    tv_moe_vote_args vote;
-} tv_moe_products_args;
-
 // What experts give back, to the gradient before the norm. Every row that has no place is zeros. Open: digits.q and digits.scale.
 typedef struct tv_moe_join_args {
     tv_quantize_rows_args digits;
@@ -80,26 +68,22 @@ typedef struct tv_moe_join_args {
 // A backend's own ways; each may be NULL.
 typedef struct tv_joint_ops {
     tv_status (*linear_turn)(const tv_linear_turn_args *, void *stream);
-    tv_status (*linear_products)(const tv_linear_products_args *, void *stream);
     tv_status (*norm_digits)(const tv_norm_digits_args *, void *stream);
     tv_status (*moe_query)(const tv_moe_query_args *, void *stream);
     tv_status (*moe_place)(const tv_moe_place_args *, void *stream);
     tv_status (*moe_sum)(const tv_moe_sum_args *, void *stream);
     tv_status (*moe_split)(const tv_moe_split_args *, void *stream);
     tv_status (*moe_turn)(const tv_moe_turn_args *, void *stream);
-    tv_status (*moe_products)(const tv_moe_products_args *, void *stream);
     tv_status (*moe_join)(const tv_moe_join_args *, void *stream);
 } tv_joint_ops;
 
 tv_status tv_linear_turn(const struct tv_backend *backend, const tv_linear_turn_args *a, void *stream);
-tv_status tv_linear_products(const struct tv_backend *backend, const tv_linear_products_args *a, void *stream);
 tv_status tv_norm_digits(const struct tv_backend *backend, const tv_norm_digits_args *a, void *stream);
 tv_status tv_moe_query(const struct tv_backend *backend, const tv_moe_query_args *a, void *stream);
 tv_status tv_moe_place(const struct tv_backend *backend, const tv_moe_place_args *a, void *stream);
 tv_status tv_moe_sum(const struct tv_backend *backend, const tv_moe_sum_args *a, void *stream);
 tv_status tv_moe_split(const struct tv_backend *backend, const tv_moe_split_args *a, void *stream);
 tv_status tv_moe_turn(const struct tv_backend *backend, const tv_moe_turn_args *a, void *stream);
-tv_status tv_moe_products(const struct tv_backend *backend, const tv_moe_products_args *a, void *stream);
 tv_status tv_moe_join(const struct tv_backend *backend, const tv_moe_join_args *a, void *stream);
 
 #endif

@@ -120,14 +120,12 @@ const tv_backend *tv_backend_cuda(void)
                   .back = focus_back_cuda,
                   .gates = focus_gates_cuda},
         .joint = {.linear_turn = linear_turn_cuda,
-                  .linear_products = linear_products_cuda,
                   .norm_digits = norm_digits_cuda,
                   .moe_query = moe_query_cuda,
                   .moe_place = moe_place_cuda,
                   .moe_sum = moe_sum_cuda,
                   .moe_split = moe_split_cuda,
                   .moe_turn = moe_turn_cuda,
-                  .moe_products = moe_products_cuda,
                   .moe_join = moe_join_cuda},
     };
     return &table;

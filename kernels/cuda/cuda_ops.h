@@ -82,14 +82,12 @@ tv_status moe_activate_backward_cuda(const tv_moe_activate_backward_args *a, voi
 tv_status moe_combine_cuda(const tv_moe_combine_args *a, void *stream);
 tv_status moe_combine_backward_cuda(const tv_moe_combine_backward_args *a, void *stream);
 tv_status linear_turn_cuda(const tv_linear_turn_args *a, void *stream);
-tv_status linear_products_cuda(const tv_linear_products_args *a, void *stream);
 tv_status norm_digits_cuda(const tv_norm_digits_args *a, void *stream);
 tv_status moe_query_cuda(const tv_moe_query_args *a, void *stream);
 tv_status moe_place_cuda(const tv_moe_place_args *a, void *stream);
 tv_status moe_sum_cuda(const tv_moe_sum_args *a, void *stream);
 tv_status moe_split_cuda(const tv_moe_split_args *a, void *stream);
 tv_status moe_turn_cuda(const tv_moe_turn_args *a, void *stream);
-tv_status moe_products_cuda(const tv_moe_products_args *a, void *stream);
 tv_status moe_join_cuda(const tv_moe_join_args *a, void *stream);
 tv_status memgram_hash_cuda(const tv_memgram_hash_args *a, void *stream);
 tv_status memgram_place_cuda(const tv_memgram_place_args *a, void *stream);

@@ -4,14 +4,13 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/gemm_hopper.h"
 #include "kernels/cuda/mma_cuda.cuh"
-#include "kernels/cuda/vote_tile_cuda.cuh"
-
-#define FEW_STEPS 32
+#include "kernels/cuda/vote_cuda.cuh"
 
 // v = (float)acc (scale[i] 2^exponent); y = v or y + v. Two digits: acc = 127 hi + lo in int64.
-template <int PIECE, bool TWO>
-__device__ static inline void gemm_tile(const tv_gemm_args &a, int64_t row0, int64_t col0, int8_t *shared)
+template <int PIECE, bool TWO> __global__ static void __launch_bounds__(TV_MMA_THREADS) gemm_kernel(tv_gemm_args a)
 {
+    extern __shared__ __align__(128) int8_t shared[];
+    int64_t row0 = (int64_t)blockIdx.y * TV_MMA_M, col0 = (int64_t)blockIdx.x * TV_MMA_N;
     int32_t acc[4][4][4], lo[4][4][4];
     tv_mma_operand b = {a.b, a.n, a.reduce};
     tv_mma_block<PIECE>({a.a, a.m, a.reduce}, b, row0, col0, shared, acc);
@@ -34,56 +33,32 @@ __device__ static inline void gemm_tile(const tv_gemm_args &a, int64_t row0, int
             }
 }
 
-template <int PIECE, bool TWO> __global__ static void __launch_bounds__(TV_MMA_THREADS) gemm_kernel(tv_gemm_args a)
+template <int PIECE, bool TWO> __global__ static void __launch_bounds__(TV_MMA_THREADS) vote_kernel(tv_gemm_vote_args a)
 {
     extern __shared__ __align__(128) int8_t shared[];
-    gemm_tile<PIECE, TWO>(a, (int64_t)blockIdx.y * TV_MMA_M, (int64_t)blockIdx.x * TV_MMA_N, shared);
-}
-
-template <int PIECE, bool TWO>
-__device__ static inline void vote_tile(const tv_gemm_vote_args &a, int64_t row0, int64_t col0, int8_t *shared)
-{
+    int64_t row0 = (int64_t)blockIdx.y * TV_MMA_M, col0 = (int64_t)blockIdx.x * TV_MMA_N;
     int32_t acc[4][4][4], lo[4][4][4];
     tv_mma_operand b = {a.xt, a.k, a.tokens};
     tv_mma_block<PIECE>({a.gt, a.n, a.tokens}, b, row0, col0, shared, acc);
     if (TWO)
         tv_mma_block<PIECE>({a.gt_lo, a.n, a.tokens}, b, row0, col0, shared, lo);
-    tv_vote_tile(
-        {a.rule, a.votes, a.n, a.k, 0}, row0, col0,
-        [&](int64_t n) { return sqrtf(TWO ? (float)a.g_sumsq2[n] : (float)a.g_sumsq[n]); },
-        [&](int64_t k) { return sqrtf((float)a.x_sumsq[k] / (float)a.tokens); },
-        [&](int i, int j, int e) {
-            return TWO ? (float)(127 * (int64_t)acc[i][j][e] + lo[i][j][e]) : (float)acc[i][j][e];
-        });
-}
-
-template <int PIECE, bool TWO> __global__ static void __launch_bounds__(TV_MMA_THREADS) vote_kernel(tv_gemm_vote_args a)
-{
-    extern __shared__ __align__(128) int8_t shared[];
-    vote_tile<PIECE, TWO>(a, (int64_t)blockIdx.y * TV_MMA_M, (int64_t)blockIdx.x * TV_MMA_N, shared);
-}
-
-// Tile t of a product that is `wide` tiles wide.
-static __device__ inline int64_t tile_row(int t, int wide) { return (int64_t)(t / wide) * TV_MMA_M; }
-static __device__ inline int64_t tile_col(int t, int wide) { return (int64_t)(t % wide) * TV_MMA_N; }
-
-// Both products of a layer's backward, of one digit: the gradient's `tiles` tiles, then those of votes.
-template <int PIECE>
-__global__ static void __launch_bounds__(TV_MMA_THREADS) products_kernel(tv_linear_products_args a, int tiles)
-{
-    extern __shared__ __align__(128) int8_t shared[];
-    int t = (int)blockIdx.x, gradient_wide = (int)tv_ceil_div(a.gradient.n, TV_MMA_N),
-        vote_wide = (int)tv_ceil_div(a.vote.k, TV_MMA_N);
-    if (t < tiles)
-        gemm_tile<PIECE, false>(a.gradient, tile_row(t, gradient_wide), tile_col(t, gradient_wide), shared);
-    else
-        vote_tile<PIECE, false>(a.vote, tile_row(t - tiles, vote_wide), tile_col(t - tiles, vote_wide), shared);
-}
-
-static tv_status raise_limit(const void *kernel)
-{
-    TV_CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, TV_MMA_SHARED_BYTES));
-    return TV_OK;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                int64_t n = tv_mma_row(row0, i, e), k = tv_mma_col(col0, j, e);
+                if (n >= a.n || k >= a.k)
+                    continue;
+                int64_t sum = TWO ? 127 * (int64_t)acc[i][j][e] + lo[i][j][e] : acc[i][j][e];
+                float root_g = sqrtf(TWO ? (float)a.g_sumsq2[n] : (float)a.g_sumsq[n]);
+                float rx = sqrtf((float)a.x_sumsq[k] / (float)a.tokens);
+                int64_t element = n * a.k + k;
+                int vote = tv_vote_of(a.rule, (float)sum, root_g, rx, element);
+                if (vote)
+                    tv_vote_add(a.votes, a.rule.vote_bits, element, vote);
+            }
 }
 
 template <bool TWO> static tv_status raise_limits(void)
@@ -92,7 +67,7 @@ template <bool TWO> static tv_status raise_limits(void)
                              (const void *)gemm_kernel<1, TWO>,  (const void *)vote_kernel<16, TWO>,
                              (const void *)vote_kernel<8, TWO>,  (const void *)vote_kernel<1, TWO>};
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
-        TV_TRY(raise_limit(kernels[i]));
+        TV_CUDA_TRY(cudaFuncSetAttribute(kernels[i], cudaFuncAttributeMaxDynamicSharedMemorySize, TV_MMA_SHARED_BYTES));
     return TV_OK;
 }
 
@@ -100,9 +75,6 @@ extern "C" tv_status gemm_open_cuda(void)
 {
     TV_TRY(raise_limits<false>());
     TV_TRY(raise_limits<true>());
-    TV_TRY(raise_limit((const void *)products_kernel<16>));
-    TV_TRY(raise_limit((const void *)products_kernel<8>));
-    TV_TRY(raise_limit((const void *)products_kernel<1>));
     return gemm_hopper_open();
 }
 
@@ -156,22 +128,4 @@ extern "C" tv_status gemm_vote_cuda(const tv_gemm_vote_args *a, void *stream)
     else
         launch_vote<false>(a, stream);
     TV_CUDA_LAUNCHED("gemm_vote");
-}
-
-// Few tokens take one launch: what is around the steps of a product on Hopper takes longer than a few of these steps.
-extern "C" tv_status linear_products_cuda(const tv_linear_products_args *a, void *stream)
-{
-    const tv_gemm_args *g = &a->gradient;
-    const tv_gemm_vote_args *v = &a->vote;
-    if (g->m > TV_MMA_M || g->reduce > FEW_STEPS * TV_MMA_K || g->a_lo || v->gt_lo || !g->m || !g->n || !g->reduce ||
-        !v->n || !v->k || !v->tokens) {
-        TV_TRY(gemm_cuda(g, stream));
-        return gemm_vote_cuda(v, stream);
-    }
-    int piece = piece_of(g->reduce | v->tokens, (const void *)((uintptr_t)g->a | (uintptr_t)g->b), v->gt, v->xt);
-    int64_t tiles = tv_ceil_div(g->m, TV_MMA_M) * tv_ceil_div(g->n, TV_MMA_N),
-            votes = tv_ceil_div(v->n, TV_MMA_M) * tv_ceil_div(v->k, TV_MMA_N);
-    auto kernel = piece == 16 ? products_kernel<16> : piece == 8 ? products_kernel<8> : products_kernel<1>;
-    kernel<<<(unsigned)(tiles + votes), TV_MMA_THREADS, TV_MMA_SHARED_BYTES, tv_cuda_stream(stream)>>>(*a, (int)tiles);
-    TV_CUDA_LAUNCHED("linear_products");
 }

@@ -174,7 +174,7 @@ __global__ __launch_bounds__(TV_NORM_THREADS) static void join_kernel(tv_moe_joi
     for (int j = 0; j < c.slots; j++) {
         int64_t r = c.place[t * c.slots + j];
         uint32_t top = 0;
-#pragma unroll 4
+#pragma unroll 16
         for (int k = 0; k < count; k++)
             top = max(top, tv_magnitude4(tv_quad(a.digits.x, r * quads + lane + k * TV_GROUP)));
         float absmax = tv_usable_absmax(tv_lanes_max<TV_GROUP>(top), active && lane == 0, a.digits.fault);
@@ -185,7 +185,7 @@ __global__ __launch_bounds__(TV_NORM_THREADS) static void join_kernel(tv_moe_joi
     float r = norm.saved_rstd[t], scale = norm.saved_scale[t] * r, unit = tv_exp2i(norm.exponent);
     float4 sum = tv_quad_zero(), *y = (float4 *)c.y + t * quads, *dx = (float4 *)norm.dx + t * quads;
     auto h = [&](int64_t i) { return tv_norm_h(tv_word(norm.saved_q, t * quads + i), scale); };
-#pragma unroll 2
+#pragma unroll 4
     for (int k = 0; k < count; k++) {
         int64_t i = lane + k * TV_GROUP;
         float4 back = tv_quad_zero();
@@ -199,7 +199,7 @@ __global__ __launch_bounds__(TV_NORM_THREADS) static void join_kernel(tv_moe_joi
         tv_fma4(sum, tv_mul4(all, tv_norm_weights(norm.w8, i, unit)), h(i));
     }
     float mean = tv_group_combine(sum) / (float)c.cols;
-#pragma unroll 4
+#pragma unroll 8
     for (int k = 0; k < count; k++) {
         int64_t i = lane + k * TV_GROUP;
         float4 g = tv_norm_gradient4(r, mean, h(i), tv_mul4(y[i], tv_norm_weights(norm.w8, i, unit)));

@@ -184,22 +184,17 @@ tv_status tv_linear_backward(tv_unit *unit, const tv_linear *linear, const tv_li
     const tv_param *param = &unit->params->items[linear->param];
     int two_digits = args->work->g_lo != NULL;
     int votes = param->votes != NULL && !args->silent && tv_unit_moves(unit, param);
-    tv_linear_products_args products = {.gradient = product_of_gradient(unit, linear, args)};
-    if (votes) {
-        products.vote = product_of_votes(unit, param, args);
-    }
     TV_TRY(turn_operands(unit, param, args));
-    if (args->dx != NULL && votes && !two_digits) {
-        return tv_linear_products(unit->backend, &products, unit->stream);
-    }
-    if (args->dx != NULL && two_digits) {
+    if (args->dx != NULL && two_digits)
         TV_TRY(quantize_gradient_rows2(unit, args->work, args->g, param->spec.rows));
-    }
     if (args->dx != NULL) {
-        TV_TRY(unit->backend->gemm(&products.gradient, unit->stream));
+        tv_gemm_args product = product_of_gradient(unit, linear, args);
+        TV_TRY(unit->backend->gemm(&product, unit->stream));
     }
-    if (votes && two_digits) {
+    if (!votes)
+        return TV_OK;
+    if (two_digits)
         TV_TRY(quantize_gradient_channels2(unit, args->work, args->g, param->spec.rows));
-    }
-    return votes ? unit->backend->gemm_vote(&products.vote, unit->stream) : TV_OK;
+    tv_gemm_vote_args product = product_of_votes(unit, param, args);
+    return unit->backend->gemm_vote(&product, unit->stream);
 }

@@ -343,16 +343,17 @@ static tv_status experts_backward(moe_part *part, tv_unit *unit)
     tv_moe_buffers *b = &part->buffers;
     const tv_param *param = &unit->params->items[part->experts];
     int votes = tv_unit_moves(unit, param);
-    tv_moe_products_args products = {expert_product(part, unit), expert_votes(part, unit)};
-    products.gradient.n = part->width;
-    products.gradient.reduce = 2 * part->inner;
-    products.gradient.a = b->dgu.q;
-    products.gradient.scale = b->dgu.scale;
-    products.gradient.b = param->w8t;
-    products.gradient.y = b->dx;
+    tv_moe_gemm_args gradient = expert_product(part, unit);
+    tv_moe_vote_args vote = expert_votes(part, unit);
+    gradient.n = part->width;
+    gradient.reduce = 2 * part->inner;
+    gradient.a = b->dgu.q;
+    gradient.scale = b->dgu.scale;
+    gradient.b = param->w8t;
+    gradient.y = b->dx;
     TV_TRY(turn_experts(part, unit, votes));
-    return votes ? tv_moe_products(unit->backend, &products, unit->stream)
-                 : unit->backend->moe_gemm(&products.gradient, unit->stream);
+    TV_TRY(unit->backend->moe_gemm(&gradient, unit->stream));
+    return votes ? unit->backend->moe_vote(&vote, unit->stream) : TV_OK;
 }
 
 // Through the shared expert, and through logits, centroids and query, into `normed`, the gradient of norm(x).

@@ -80,35 +80,6 @@ static outputs run_linear_turn(const op_backend *on, const void *data)
     return o;
 }
 
-static outputs run_linear_products(const op_backend *on, const void *data)
-{
-    const layer_case *c = data;
-    size_t m = (size_t)c->tokens, n = (size_t)c->outputs, k = (size_t)c->inputs;
-    op_random random = {c->vote_bits + 77u, 0};
-    outputs o = {.count = 0};
-    op_call call = op_begin(on);
-    tv_linear_products_args a = {
-        {.m = c->tokens, .n = c->inputs, .reduce = c->outputs, .exponent = -3, .accumulate = c->accumulate},
-        {.n = c->outputs,
-         .k = c->inputs,
-         .tokens = c->tokens,
-         .rule = {.tau = 0.5f, .levels = c->levels, .vote_bits = c->vote_bits, .seed = 5}}};
-    a.gradient.a = op_in(&call, op_int8s(&random, c->tokens * c->outputs, -127, 127), m * n);
-    a.gradient.b = op_in(&call, c->w8t, k * n);
-    a.gradient.scale = op_in(&call, c->scale, m * 4);
-    a.gradient.y = out_from(&call, &o, "gradient", c->x, m * k * 4);
-    a.vote.gt = op_in(&call, op_int8s(&random, c->tokens * c->outputs, -127, 127), m * n);
-    a.vote.xt = op_in(&call, c->q, m * k);
-    int32_t *squares = op_host((n + k) * 4);
-    for (size_t i = 0; i < n + k; i++)
-        squares[i] = op_int(&random, 0, 16129 * (int)c->tokens);
-    a.vote.g_sumsq = op_in(&call, squares, n * 4);
-    a.vote.x_sumsq = op_in(&call, squares + n, k * 4);
-    a.vote.votes = out(&call, &o, "votes", n * k * (size_t)c->vote_bits / 8);
-    op_end(&call, tv_linear_products(on->backend, &a, NULL));
-    return o;
-}
-
 static outputs run_norm_digits(const op_backend *on, const void *data)
 {
     const layer_case *c = data;
@@ -151,7 +122,6 @@ static void check_layers(const op_backend *on)
         c.w8t = op_int8s(&random, c.inputs * c.outputs, -8, 8);
         c.w8 = op_int8s(&random, c.inputs, -8, 8);
         same_step(on, run_linear_turn, &c);
-        same_step(on, run_linear_products, &c);
         same_step(on, run_norm_digits, &c);
     }
 }
@@ -330,45 +300,6 @@ static outputs run_turn(const op_backend *on, const void *data)
     return o;
 }
 
-// Channels of each segment's rows, and zeros behind them.
-static const int8_t *turned_rows(op_random *random, const moe_layer *l, int64_t channels)
-{
-    int8_t *q = op_host((size_t)(channels * l->columns));
-    for (int64_t c = 0; c < channels; c++)
-        for (int64_t e = 0; e < l->experts; e++)
-            for (int64_t r = 0; r < l->segments[e].rows; r++)
-                q[c * l->columns + l->segments[e].padded + r] = (int8_t)op_int(random, -127, 127);
-    return q;
-}
-
-static outputs run_products(const op_backend *on, const void *data)
-{
-    const moe_layer *l = data;
-    op_random random = {l->seed, 0};
-    int64_t n = 2 * l->inner, d = l->width, e = l->experts;
-    size_t rows = (size_t)l->rows, weights = (size_t)(e * n * d), columns = (size_t)l->columns;
-    int32_t *squares = op_host((size_t)(e * (n + d)) * 4);
-    for (int64_t i = 0; i < e * (n + d); i++)
-        squares[i] = op_int(&random, 0, 16129 * 20);
-    outputs o = {.count = 0};
-    op_call call = op_begin(on);
-    tv_moe_products_args a = {{.segment_count = e, .rows = l->rows, .n = d, .reduce = n, .exponent = -5},
-                              {.segment_count = e, .columns = l->columns, .runs = 1, .n = n, .k = d}};
-    a.vote.rule = (tv_vote_rule){.tau = 0.5f, .levels = l->levels, .vote_bits = 8, .seed = 9};
-    a.gradient.segments = a.vote.segments = segments_in(&call, l);
-    a.gradient.a = op_in(&call, op_int8s(&random, l->rows * n, -127, 127), rows * (size_t)n);
-    a.gradient.b = op_in(&call, op_int8s(&random, e * n * d, -8, 8), weights);
-    a.gradient.scale = op_in(&call, sizes(&random, l->rows, 0.1f), rows * 4);
-    a.gradient.y = out(&call, &o, "gradient", rows * (size_t)d * 4);
-    a.vote.gt = op_in(&call, turned_rows(&random, l, n), (size_t)n * columns);
-    a.vote.xt = op_in(&call, turned_rows(&random, l, d), (size_t)d * columns);
-    a.vote.g_sumsq = op_in(&call, squares, (size_t)(e * n) * 4);
-    a.vote.x_sumsq = op_in(&call, squares + e * n, (size_t)(e * d) * 4);
-    a.vote.votes = out(&call, &o, "votes", weights);
-    op_end(&call, tv_moe_products(on->backend, &a, NULL));
-    return o;
-}
-
 // Rows without a place are zeros.
 static float *gradient_rows(op_random *random, const moe_layer *l)
 {
@@ -419,7 +350,7 @@ static void check_moe(const op_backend *on)
         {.tokens = 1100, .experts = 300, .width = 32, .inner = 32, .slots = 2, .levels = 1},
         {.tokens = 24, .experts = 2, .width = 1056, .inner = 1040, .slots = 1, .levels = 1},
     };
-    static step *const steps[] = {run_query, run_place, run_sum, run_split, run_turn, run_products, run_join};
+    static step *const steps[] = {run_query, run_place, run_sum, run_split, run_turn, run_join};
     op_random random = {823, 0};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i += (size_t)op_stride()) {
         moe_layer l = new_layer(&random, shapes[i]);
