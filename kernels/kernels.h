@@ -468,7 +468,7 @@ typedef struct tv_backend {
     tv_modality_ops modality; // features: ops_modality.h
     tv_graph_ops graph;       // the graph of motifs: ops_graph.h
     tv_focus_ops focus;       // the conversation's cells: ops_focus.h
-    tv_joint_ops joint;     // ops at once, each NULL or not: ops_joint.h
+    tv_joint_ops joint;       // ops at once, each NULL or not: ops_joint.h
 } tv_backend;
 
 // Spans of time for a profiler, nested; each push has its pop, also after a failure. Nothing where no profiler can listen.
