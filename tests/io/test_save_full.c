@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -185,11 +186,21 @@ static void test_flips(void **state)
 
 static char filler[512];
 
-// Takes all the space that is left while the save waits at its fail point.
-static void *fill_disk(void *unused)
+static int is_there(const char *pattern)
+{
+    glob_t found;
+    int there = glob(pattern, 0, NULL, &found) == 0;
+    globfree(&found);
+    return there;
+}
+
+// Takes all the space that is left while the save waits at its fail point: a moment after a file of this pattern is there.
+static void *fill_disk(void *pattern)
 {
     static const char block[4096];
-    (void)unused;
+    const struct timespec moment = {.tv_nsec = 20000000};
+    for (int i = 0; i < 500 && !is_there(pattern); i++)
+        nanosleep(&moment, NULL);
     nanosleep(&(struct timespec){.tv_nsec = 150000000}, NULL);
     int fd = open(filler, O_WRONLY | O_CREAT | O_APPEND, 0600);
     while (fd >= 0 && write(fd, block, sizeof block) > 0)
@@ -198,11 +209,13 @@ static void *fill_disk(void *unused)
     return NULL;
 }
 
-static tv_status save_while_filling(const char *run, const char *faults)
+static tv_status save_while_filling(const char *run, const char *faults, const char *sign)
 {
     pthread_t thread;
+    char pattern[512];
+    snprintf(pattern, sizeof pattern, "%s/%s", run, sign);
     set_fault(faults);
-    claim(pthread_create(&thread, NULL, fill_disk, NULL) == 0, "thread");
+    claim(pthread_create(&thread, NULL, fill_disk, pattern) == 0, "thread");
     tv_status st = save_large(run, 2);
     pthread_join(thread, NULL);
     set_fault("");
@@ -214,16 +227,16 @@ static tv_status save_while_filling(const char *run, const char *faults)
 static void save_on_small_disk(const char *run)
 {
     static const struct {
-        const char *faults, *message;
+        const char *faults, *sign, *message;
     } cases[] = {
-        {"save.mkdir:delay=0.5", ".h5"},
-        {"save.create:delay=0.5", ".h5"},
-        {"save.room:delay=0.5", "cannot take the room for"},
-        {"save.write:delay=0.5", "manifest.json"},
-        {"save.room:errno=EOPNOTSUPP,save.write:delay=0.5", "cannot write"},
-        {"save.room:errno=EOPNOTSUPP,save.write:hit=4:delay=0.5", "cannot write"},
-        {"save.manifest:delay=0.5", "manifest.json"},
-        {"save.list:delay=0.5", "checksums.xxh128"},
+        {"save.mkdir:delay=0.5", "latest", ".h5"},
+        {"save.create:delay=0.5", "step-*.tmp-*", ".h5"},
+        {"save.room:delay=0.5", "step-*.tmp-*/*.h5", "cannot take the room for"},
+        {"save.write:delay=0.5", "step-*.tmp-*/*.h5", "manifest.json"},
+        {"save.room:errno=EOPNOTSUPP,save.write:delay=0.5", "step-*.tmp-*/*.h5", "cannot write"},
+        {"save.room:errno=EOPNOTSUPP,save.write:hit=4:delay=0.5", "step-*.tmp-*/*.h5", "cannot write"},
+        {"save.manifest:delay=0.5", "step-*.tmp-*/*.h5", "manifest.json"},
+        {"save.list:delay=0.5", "step-*.tmp-*/manifest.json", "checksums.xxh128"},
     };
     _Static_assert(IO_PIECES == 4, "the last piece's number stands above");
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
@@ -234,7 +247,8 @@ static void save_on_small_disk(const char *run)
     snprintf(filler, sizeof filler, "%s/filler", run);
     claim(save_large(run, 1) == TV_OK, "first save");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        claim(save_while_filling(run, cases[i].faults) == TV_DISK_FULL && tells_bytes(), cases[i].faults);
+        claim(save_while_filling(run, cases[i].faults, cases[i].sign) == TV_DISK_FULL && tells_bytes(),
+              cases[i].faults);
         claim(strstr(tv_status_message(), cases[i].message) != NULL, cases[i].faults);
         claim(io_count_entries(run) == 3, "only step 1, latest and the filler are there");
         // Still full: now the check before the save says so.
@@ -244,7 +258,8 @@ static void save_on_small_disk(const char *run)
         claim(unlink(filler) == 0, "filler");
     }
     // After publishing only the hint is lost, which is a warning.
-    claim(save_while_filling(run, "save.sync_parent:delay=0.5") == TV_OK, "a save whose hint does not fit");
+    claim(save_while_filling(run, "save.sync_parent:delay=0.5", "step-000000002") == TV_OK,
+          "a save whose hint does not fit");
     claim(unlink(filler) == 0, "filler");
     claim(tv_checkpoint_verify(io_path("%s/step-000000001", run)) == TV_OK, "step 1 is untouched");
     claim(tv_checkpoint_verify(io_path("%s/step-000000002", run)) == TV_OK, "step 2 is valid");
