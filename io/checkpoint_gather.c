@@ -1,14 +1,22 @@
 // Which ranks write, and the way of the other ranks' rows to them.
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "io/checkpoint_internal.h"
 #include "io/checkpoint_saving.h"
 
-enum { HOST_NAME_BYTES = 64, MEMORY_ALIGN = 2 << 20, DATA_ALIGN = 256 };
+enum {
+    HOST_NAME_BYTES = 64,
+    MEMORY_ALIGN = 2 << 20,
+    DATA_ALIGN = 256,
+    COPY_SLICE = 4 << 20, // bytes that a thread copies at a time
+    COPY_THREADS = 4      // at most: a few cores fill the memory's bandwidth
+};
 
 // The lowest rank of this rank's host: ranks of one host name are one node.
 static tv_status find_node(tv_comm *comm, int *first)
@@ -110,6 +118,44 @@ static tv_status need_blocks(tv_checkpoint_writer *w, int64_t most)
     return w->blocks && w->owners ? TV_OK : TV_FAIL(TV_MEMORY, "no memory to list %" PRId64 " blocks", most);
 }
 
+// ---- copy: training waits for it, so that it is done by all cores that this rank may use
+
+typedef struct copying {
+    const tv_checkpoint_writer *writer;
+    atomic_llong next; // slice that nobody has taken; slices are numbered through all blocks
+} copying;
+
+static void *copy_slices(void *argument)
+{
+    copying *c = argument;
+    const tv_checkpoint_writer *w = c->writer;
+    long long slice = 0, mine = atomic_fetch_add(&c->next, 1);
+    for (int64_t i = 0; i < w->array_count; i++) {
+        int64_t bytes = block_bytes(&w->arrays[i]);
+        for (int64_t at = 0; at < bytes; at += COPY_SLICE, slice++) {
+            if (slice != mine)
+                continue;
+            memcpy((char *)w->blocks[i].data + at, (const char *)w->arrays[i].data + at,
+                   (size_t)(bytes - at < COPY_SLICE ? bytes - at : COPY_SLICE));
+            mine = atomic_fetch_add(&c->next, 1);
+        }
+    }
+    return NULL;
+}
+
+// Threads that the system does not give are done without.
+static void copy_blocks(const tv_checkpoint_writer *w)
+{
+    pthread_t threads[COPY_THREADS - 1];
+    copying c = {.writer = w};
+    int cores = tv_thread_cores(), started = 0;
+    while (started < COPY_THREADS - 1 && started < cores - 1 && tv_thread_start(&threads[started], copy_slices, &c))
+        started++;
+    copy_slices(&c);
+    for (int i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+}
+
 static tv_status take_own(tv_checkpoint_writer *w, int copy)
 {
     size_t at = 0;
@@ -123,10 +169,11 @@ static tv_status take_own(tv_checkpoint_writer *w, int copy)
         if (!copy || a->count == 0)
             continue;
         w->blocks[i].data = w->memory + at;
-        memcpy(w->memory + at, a->data, (size_t)block_bytes(a));
         at += padded(block_bytes(a));
     }
     w->block_count = w->array_count;
+    if (copy)
+        copy_blocks(w);
     return TV_OK;
 }
 

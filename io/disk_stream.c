@@ -207,7 +207,8 @@ static tv_status open_file(tv_disk_stream *s)
         return TV_FAIL(tv_io_code(errno), "cannot create %s: %s; all ranks must see the run folder on one file system",
                        s->path, strerror(errno));
     // Any other failure means that the file system does not know the call, or comes again when the bytes are written.
-    if (fallocate(s->fd, 0, 0, s->bytes) != 0 && tv_io_code(errno) == TV_DISK_FULL)
+    if ((tv_fault_errno(TV_FAULT_SAVE_ROOM_POINT) || fallocate(s->fd, 0, 0, s->bytes) != 0) &&
+        tv_io_code(errno) == TV_DISK_FULL)
         return TV_FAIL(TV_DISK_FULL, "cannot take the room for %s: %s", s->path, strerror(errno));
     s->direct = fcntl(s->fd, F_SETFL, fcntl(s->fd, F_GETFL) | O_DIRECT) == 0;
     return TV_OK;

@@ -141,6 +141,31 @@ static tv_status find_figure(tv_run_metrics *out, const char *part, const char *
     return TV_OK;
 }
 
+// A list of numbers from 0; anything else is no histogram and passed over.
+static void take_histogram(tv_run_metrics *out, const char *part, const char *name, const json_t *list, int64_t step)
+{
+    tv_run_histogram taken = {.step = step, .bins = (int)json_array_size(list)};
+    int at = 0;
+    if (json_array_size(list) < 2 || json_array_size(list) > TV_RUN_BINS_MAX || !is_plain(part, sizeof taken.part) ||
+        !is_plain(name, sizeof taken.name))
+        return;
+    for (int k = 0; k < taken.bins; k++) {
+        const json_t *item = json_array_get(list, (size_t)k);
+        taken.counts[k] = json_number_value(item);
+        if (!json_is_number(item) || !(taken.counts[k] >= 0 && taken.counts[k] <= 1e18))
+            return;
+    }
+    snprintf(taken.part, sizeof taken.part, "%s", part);
+    snprintf(taken.name, sizeof taken.name, "%s", name);
+    while (at < out->histogram_count &&
+           (strcmp(out->histograms[at].part, part) != 0 || strcmp(out->histograms[at].name, name) != 0))
+        at++;
+    if (at == TV_RUN_HISTOGRAMS_MAX)
+        return;
+    out->histograms[at] = taken;
+    out->histogram_count += at == out->histogram_count;
+}
+
 static tv_status take_figures(reader *r, const char *part, const json_t *figures, int64_t step)
 {
     const char *name;
@@ -149,6 +174,10 @@ static tv_status take_figures(reader *r, const char *part, const json_t *figures
     {
         tv_run_figure *figure;
         double value = json_number_value(item);
+        if (json_is_array(item)) {
+            take_histogram(r->out, without_block(part), name, item, step);
+            continue;
+        }
         TV_TRY(find_figure(r->out, without_block(part), name, &figure));
         if (!json_is_number(item) || fabs(value) > 1e200 || figure == NULL)
             continue;

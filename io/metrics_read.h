@@ -9,6 +9,8 @@
 
 #define TV_RUN_TABLES_MAX 4 // codebooks that are told apart
 #define TV_RUN_FIGURES_MAX 64
+#define TV_RUN_HISTOGRAMS_MAX 8
+#define TV_RUN_BINS_MAX 16
 
 // Figures of a step; NaN where the line has none.
 typedef enum tv_run_column {
@@ -74,6 +76,15 @@ typedef struct tv_run_figure {
     int64_t count;
 } tv_run_figure;
 
+// Of the last step that has it: numbers of things by doubling bins, [0], [1], [2, 3], [4, 7] and so on. Of the parts of all blocks together
+// the last block's.
+typedef struct tv_run_histogram {
+    char part[48], name[32]; // as a figure's
+    int64_t step;
+    double counts[TV_RUN_BINS_MAX];
+    int bins;
+} tv_run_histogram;
+
 typedef struct tv_run_metrics {
     tv_run_step *steps;
     tv_run_eval *evals;
@@ -82,6 +93,8 @@ typedef struct tv_run_metrics {
     tv_run_ranks *ranks;
     tv_run_figure *figures; // in the order in which they first appear, TV_RUN_FIGURES_MAX at most
     int64_t figure_count;
+    tv_run_histogram histograms[TV_RUN_HISTOGRAMS_MAX]; // in the order in which they first appear
+    int histogram_count;
     int64_t step_count, eval_count, save_count, start_count, ranks_count;
     char tables[TV_RUN_TABLES_MAX][48]; // names of the parts with codebooks
     int table_count;

@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include "base/hash.h"
 #include "base/state.h"
 #include "base/status.h"
 
@@ -30,14 +31,14 @@ typedef struct tv_shard_rows {
     int64_t number;              // 0, or N for the dataset part.N
     int64_t block_rows, skip, count;
     void *data;         // count * cols items
-    int unchecked;      // 1: all rows, and the caller compares a hash of them: the fletcher32 sums are not looked at
+    int unchecked;      // 1: all rows, and the caller compares their hash: the fletcher32 sums are not looked at
     int64_t chunk_rows; // from tv_shard_locate
     int64_t *places;    // from tv_shard_locate, to be freed: of the chunks with these rows in the file
 } tv_shard_rows;
 // Local. Finds the chunks. Refuses (TV_CHECKPOINT, naming the file and object) soft and external links, external storage, virtual datasets,
 // any filter but fletcher32, chunks that are not whole rows inside the file, and a type or shape other than the expected one.
 tv_status tv_shard_locate(tv_shard *shard, tv_shard_rows *rows);
-// Local. Reads the rows from their chunks, without HDF5: on any thread.
-tv_status tv_shard_fetch(const tv_shard *shard, const tv_shard_rows *rows);
+// Local. Reads the rows from their chunks, without HDF5: on any thread. *hash: XXH3-128 of rows that are `unchecked`, else untouched.
+tv_status tv_shard_fetch(const tv_shard *shard, const tv_shard_rows *rows, tv_hash128 *hash);
 
 #endif

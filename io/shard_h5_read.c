@@ -7,8 +7,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io/atomic_file.h"
 #include "io/shard_h5.h"
 #include "io/shard_h5_internal.h"
+
+enum { HASHED_SLICE = 256 << 10 }; // bytes; fits a core's own cache
 
 struct tv_shard {
     hid_t file;
@@ -288,6 +291,8 @@ static tv_status read_checked(const tv_shard *shard, const tv_shard_rows *rows, 
 {
     int64_t bytes = chunk_bytes(rows);
     TV_TRY(read_bytes(shard, place, buffer, bytes + TV_H5_SUM_BYTES));
+    if (place == rows->places[0])
+        TV_TRY(tv_io_fault_data(TV_FAULT_LOAD_READ_POINT, buffer, (size_t)bytes));
     uint32_t sum = tv_h5_fletcher32(buffer, (size_t)bytes, 0), stored = 0;
     for (int i = TV_H5_SUM_BYTES - 1; i >= 0; i--)
         stored = stored << 8 | buffer[bytes + i];
@@ -297,22 +302,52 @@ static tv_status read_checked(const tv_shard *shard, const tv_shard_rows *rows, 
     return TV_OK;
 }
 
-tv_status tv_shard_fetch(const tv_shard *shard, const tv_shard_rows *rows)
+// Some rows of a block, chunk by chunk.
+static tv_status fetch_checked(const tv_shard *shard, const tv_shard_rows *rows)
 {
     int64_t row_bytes = tv_state_row_bytes(rows->array), end = rows->skip + rows->count;
-    unsigned char *buffer = rows->unchecked ? NULL : malloc((size_t)chunk_bytes(rows) + TV_H5_SUM_BYTES);
+    unsigned char *buffer = malloc((size_t)chunk_bytes(rows) + TV_H5_SUM_BYTES);
     tv_status st = TV_OK;
-    if (!rows->unchecked && !buffer)
+    if (!buffer)
         return TV_FAIL(TV_MEMORY, "no memory for a chunk of %s", shard->path);
     for (int64_t i = first_chunk(rows); st == TV_OK && i < end_chunk(rows); i++) {
         int64_t first = i * rows->chunk_rows, low = first > rows->skip ? first : rows->skip,
-                high = first + rows->chunk_rows < end ? first + rows->chunk_rows : end,
-                place = rows->places[i - first_chunk(rows)], bytes = (high - low) * row_bytes;
-        char *to = (char *)rows->data + (low - rows->skip) * row_bytes;
-        st = buffer ? read_checked(shard, rows, place, buffer) : read_bytes(shard, place, to, bytes);
-        if (buffer && st == TV_OK)
-            memcpy(to, buffer + (low - first) * row_bytes, (size_t)bytes);
+                high = first + rows->chunk_rows < end ? first + rows->chunk_rows : end;
+        st = read_checked(shard, rows, rows->places[i - first_chunk(rows)], buffer);
+        if (st == TV_OK)
+            memcpy((char *)rows->data + (low - rows->skip) * row_bytes, buffer + (low - first) * row_bytes,
+                   (size_t)((high - low) * row_bytes));
     }
     free(buffer);
+    return st;
+}
+
+// All rows of a block, hashed slice by slice while the core's cache still has them.
+static tv_status fetch_hashed(const tv_shard *shard, const tv_shard_rows *rows, tv_hash_stream *stream)
+{
+    int64_t row_bytes = tv_state_row_bytes(rows->array), total = rows->count * row_bytes;
+    int64_t most = rows->chunk_rows * row_bytes;
+    char *to = rows->data;
+    for (int64_t at = 0, slice; at < total; at += slice) {
+        int64_t inside = at % most, left = total - at < most - inside ? total - at : most - inside;
+        slice = left < HASHED_SLICE ? left : HASHED_SLICE;
+        TV_TRY(read_bytes(shard, rows->places[at / most] + inside, to + at, slice));
+        if (at == 0)
+            TV_TRY(tv_io_fault_data(TV_FAULT_LOAD_READ_POINT, to, (size_t)slice));
+        tv_hash_stream_add(stream, to + at, (size_t)slice);
+    }
+    return TV_OK;
+}
+
+tv_status tv_shard_fetch(const tv_shard *shard, const tv_shard_rows *rows, tv_hash128 *hash)
+{
+    if (!rows->unchecked)
+        return fetch_checked(shard, rows);
+    tv_hash_stream *stream = tv_hash_stream_new();
+    if (!stream)
+        return TV_FAIL(TV_MEMORY, "no memory to hash rows of %s", shard->path);
+    tv_status st = fetch_hashed(shard, rows, stream);
+    *hash = tv_hash_stream_value(stream);
+    tv_hash_stream_free(stream);
     return st;
 }

@@ -18,8 +18,9 @@ enum {
     GROUP = 32,
     BASE = -9,
     PARTS = 4,
-    ROUNDS = 3,
+    ROUNDS = 5,
     BLOCK = 4 << 20,
+    READ_BLOCK = 1 << 20,
     TENSORS_MOST = 4096,
     NAME_BYTES = 16
 };
@@ -190,14 +191,27 @@ static tv_status load(bench *b, const char *dir, double *seconds)
     return st;
 }
 
+// The bar: one thread that reads and hashes in turn.
 static tv_status read_plain(const char *path, double *seconds)
 {
-    int64_t bytes;
-    tv_hash128 hash;
     double start = tv_bench_now();
-    TV_TRY(tv_file_hash(path, &bytes, &hash));
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char *block = malloc(READ_BLOCK);
+    tv_hash_stream *stream = tv_hash_stream_new();
+    tv_status st = fd >= 0 && block && stream ? TV_OK : TV_FAIL(TV_IO, "cannot read %s", path);
+    for (ssize_t n = READ_BLOCK; st == TV_OK && n > 0;) {
+        n = read(fd, block, READ_BLOCK);
+        if (n < 0)
+            st = TV_FAIL(TV_IO, "cannot read %s: %s", path, strerror(errno));
+        else
+            tv_hash_stream_add(stream, block, (size_t)n);
+    }
+    tv_hash_stream_free(stream);
+    free(block);
+    if (fd >= 0)
+        close(fd);
     *seconds = tv_bench_now() - start;
-    return TV_OK;
+    return st;
 }
 
 static void print_row(FILE *out, const char *name, double seconds, double bytes, double bar)
@@ -227,16 +241,17 @@ static tv_status time_saves(bench *b, tv_checkpoint_writer *writer, const char *
     return TV_OK;
 }
 
-static tv_status time_loads(bench *b, const char *plain, samples *s)
+// The bar reads the same file: on a virtual machine the place on the disk and the memory that the page cache gets make a difference of two.
+static tv_status time_loads(bench *b, samples *s)
 {
     char dir[4096], shard[4200];
     snprintf(dir, sizeof dir, "%s/step-%09d", b->folder, 5 + 2 * (ROUNDS - 1));
     snprintf(shard, sizeof shard, "%s/shard-00000-of-00001.h5", dir);
     for (int i = -1; i < ROUNDS; i++) { // as above: the page cache's memory, too
         int k = i < 0 ? 0 : i;
-        drop_cache(plain);
-        TV_TRY(read_plain(plain, &s->cold[k]));
-        TV_TRY(read_plain(plain, &s->warm[k]));
+        drop_cache(shard);
+        TV_TRY(read_plain(shard, &s->cold[k]));
+        TV_TRY(read_plain(shard, &s->warm[k]));
         drop_cache(shard);
         TV_TRY(load(b, dir, &s->load_cold[k]));
         TV_TRY(load(b, dir, &s->load_warm[k]));
@@ -273,11 +288,14 @@ static tv_status run(bench *b, int64_t bytes, FILE *out)
     tv_status st = tv_checkpoint_writer_reserve(writer, b->arrays, b->count);
     if (st == TV_OK)
         st = time_saves(b, writer, plain, &s);
+    tv_checkpoint_writer_close(writer); // a program that resumes has no copies of the state yet
+    free(b->copy);
+    b->copy = NULL;
+    (void)unlink(plain);
     if (st == TV_OK)
-        st = time_loads(b, plain, &s);
+        st = time_loads(b, &s);
     if (st == TV_OK)
         print_table(b, &s, out);
-    tv_checkpoint_writer_close(writer);
     return st;
 }
 

@@ -90,6 +90,9 @@ typedef struct tv_report {
     int has_config;
 } tv_report;
 
+// Local. Bars of the shares of what is not 0, with a line that says how much is; nothing when there is nothing to count
+// (report_histogram.c).
+void tv_report_write_histogram(FILE *out, const tv_run_histogram *histogram);
 // Local. The whole page. TV_MEMORY only.
 tv_status tv_report_write(FILE *out, const tv_report *report);
 // Local. The charts alone (report_curves.c).

@@ -28,6 +28,7 @@ static const char style[] =
     ".line{stroke-linejoin:round}.faint{stroke-width:1;stroke-opacity:.5}circle{stroke:#fff;stroke-width:1}"
     ".restart{stroke:#444;stroke-width:1.5;stroke-dasharray:5 4}.save{fill:#444}"
     ".c0{stroke:#0072b2}.c1{stroke:#d55e00}.c2{stroke:#009e73}.c3{stroke:#a8508a}.c4{stroke:#8a6d00}.c5{stroke:#56b4e9}"
+    ".bar{fill:#0072b2}figure>svg .t{font-size:11px}"
     ".d1{stroke-dasharray:9 3}.d2{stroke-dasharray:3 3}.d3{stroke-dasharray:9 3 3 3}.d4{stroke-dasharray:14 4}"
     "circle.c0{fill:#0072b2}circle.c1{fill:#d55e00}"
     "table{border-collapse:collapse}.wide{overflow-x:auto}th,td{text-align:left;padding:4px 14px 4px 0;"

@@ -78,6 +78,8 @@ tv_status tv_report_write_parts(FILE *out, const tv_report *report)
                          "class=\"charts small\">\n");
         TV_TRY(write_chart(out, run, i));
     }
+    for (int i = 0; any && i < run->histogram_count; i++)
+        tv_report_write_histogram(out, &run->histograms[i]);
     if (any)
         fprintf(out, "</div>\n");
     return TV_OK;

@@ -42,8 +42,9 @@ static const int point_actions[] = {
 static const struct {
     const char *name;
     int value;
-} error_names[] = {{"ENOSPC", ENOSPC}, {"EIO", EIO},       {"EDQUOT", EDQUOT}, {"EACCES", EACCES}, {"EROFS", EROFS},
-                   {"ENOENT", ENOENT}, {"EMFILE", EMFILE}, {"ENOMEM", ENOMEM}, {"EINTR", EINTR}};
+} error_names[] = {
+    {"ENOSPC", ENOSPC}, {"EIO", EIO},       {"EDQUOT", EDQUOT}, {"EACCES", EACCES}, {"EROFS", EROFS},
+    {"ENOENT", ENOENT}, {"EMFILE", EMFILE}, {"ENOMEM", ENOMEM}, {"EINTR", EINTR},   {"EOPNOTSUPP", EOPNOTSUPP}};
 
 const char *tv_fault_name(tv_fault_point point) { return point_names[point]; }
 
@@ -69,7 +70,7 @@ static tv_status set_error(const char *name, planned_fault *fault)
         }
     return TV_FAIL(TV_USAGE,
                    "TV_FAULT: no error is called '%s'; one of ENOSPC, EIO, EDQUOT, EACCES, EROFS, ENOENT, "
-                   "EMFILE, ENOMEM, EINTR",
+                   "EMFILE, ENOMEM, EINTR, EOPNOTSUPP",
                    name);
 }
 

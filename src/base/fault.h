@@ -3,7 +3,7 @@
 //   TV_FAULT="POINT[:rank=R][:hit=N]:ACTION[,...]"     e.g. TV_FAULT="save.fsync:rank=1:hit=2:errno=ENOSPC"
 //
 // The action is taken when rank R (default: every rank) comes to the point for the N-th time (default 1; hit=* is every time):
-//   errno=NAME   the call there fails with this error: ENOSPC, EIO, EDQUOT, EACCES, EROFS, ENOENT, EMFILE, ENOMEM, EINTR
+//   errno=NAME   the call there fails with this error: ENOSPC, EIO, EDQUOT, EACCES, EROFS, ENOENT, EMFILE, ENOMEM, EINTR, EOPNOTSUPP
 //   kill, stop   SIGKILL or SIGSTOP to this process
 //   delay=S      sleeps S seconds (a decimal number), then goes on
 //   flip-bit     one bit of the data there is turned over
@@ -45,6 +45,7 @@ enum { TV_FAULT_ERRNO = 1, TV_FAULT_FLIP = 2, TV_FAULT_NAN = 4 };
     X(SAVE_BEGIN, "save.begin", TV_FAULT_ERRNO, "before anything of a save")                                           \
     X(SAVE_MKDIR, "save.mkdir", TV_FAULT_ERRNO, "the unfinished folder is made (rank 0)")                              \
     X(SAVE_CREATE, "save.create", TV_FAULT_ERRNO, "a shard is created")                                                \
+    X(SAVE_ROOM, "save.room", TV_FAULT_ERRNO, "a shard's room on the disk is taken")                                   \
     X(SAVE_WRITE, "save.write", TV_FAULT_ERRNO | TV_FAULT_FLIP, "each piece of a shard is written")                    \
     X(SAVE_CLOSE, "save.close", TV_FAULT_ERRNO, "a shard is closed")                                                   \
     X(SAVE_FSYNC, "save.fsync", TV_FAULT_ERRNO, "a shard is synced to disk")                                           \

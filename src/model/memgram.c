@@ -111,6 +111,7 @@ static void memgram_tell(const tv_part *base, tv_figures *figures)
     static const char *const names[2][5] = {
         {"struct_touched", "struct_flips", "struct_exponent_moves", "struct_used", "struct_strong"},
         {"conv_touched", "conv_flips", "conv_exponent_moves", "conv_used", "conv_strong"}};
+    static const char *const strengths[2] = {"struct_strength", "conv_strength"};
     const memgram_part *part = (const memgram_part *)base;
     int64_t rows = 0, votes = 0, wire = 0;
     for (int i = 0; i < part->table_count; i++) {
@@ -118,6 +119,8 @@ static void memgram_tell(const tv_part *base, tv_figures *figures)
         const double values[] = {(double)r->touched, (double)r->flips, (double)r->moves, r->used, r->strong};
         for (int k = 0; k < 5; k++)
             tv_figures_add(figures, names[i][k], values[k]);
+        if (r->counted)
+            tv_figures_add_histogram(figures, strengths[i], r->strengths, TV_MEMGRAM_HEALTH);
         rows += r->sent_rows;
         votes += r->sent_votes;
         wire += r->wire_bytes;

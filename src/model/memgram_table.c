@@ -288,6 +288,8 @@ static tv_status collect(tv_memgram_table *m, tv_unit *unit)
     r->sent_votes = n[VOTES];
     r->wire_bytes = n[WIRE];
     if (counts_strength(m, unit->step)) {
+        r->counted = 1;
+        memcpy(r->strengths, n + TV_MEMGRAM_COUNTED, sizeof r->strengths);
         r->used = 1 - (double)n[TV_MEMGRAM_COUNTED] / (double)m->rows;
         r->strong = (double)n[TV_MEMGRAM_COUNTED + TV_MEMGRAM_HEALTH - 1] / (double)m->rows;
     }

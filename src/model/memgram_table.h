@@ -20,8 +20,10 @@ enum { TV_MEMGRAM_BALLOT = 0, TV_MEMGRAM_COUNTED = 3, TV_MEMGRAM_DISTINCT = 11, 
 // What a step did, all ranks.
 typedef struct tv_memgram_report {
     int64_t touched, flips, moves, sent_rows, sent_votes, wire_bytes; // sent: to other ranks
-    double used,
-        strong; // shares of the rows with a strength above 0, and of at least half of the largest: of the last count
+    int counted; // strengths were, so that what follows is of the last count, else 0
+    // Rows by strength, and the shares of the rows with a strength above 0 and of at least half of the largest.
+    int64_t strengths[TV_MEMGRAM_HEALTH];
+    double used, strong;
 } tv_memgram_report;
 
 // Zeros at first.

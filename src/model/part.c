@@ -1,6 +1,7 @@
 #include "model/part.h"
 
 #include <stdio.h>
+#include <string.h>
 
 tv_status tv_part_declare(const tv_part *part, tv_params *params, const char *leaf, const tv_tensor_spec *spec,
                           int64_t *index)
@@ -31,4 +32,14 @@ void tv_figures_add(tv_figures *figures, const char *name, double value)
         return;
     figures->items[figures->count].name = name;
     figures->items[figures->count++].value = value;
+}
+
+void tv_figures_add_histogram(tv_figures *figures, const char *name, const int64_t *counts, int bins)
+{
+    if (figures->histogram_count == TV_HISTOGRAMS_MAX || bins > TV_BINS_MAX)
+        return;
+    tv_histogram *h = &figures->histograms[figures->histogram_count++];
+    h->name = name;
+    h->bins = bins;
+    memcpy(h->counts, counts, (size_t)bins * sizeof *counts);
 }

@@ -84,15 +84,24 @@ typedef struct tv_plan {
 } tv_plan;
 
 // What a part tells people of its last step: counts, shares, seconds.
-enum { TV_FIGURES_MAX = 16 };
+enum { TV_FIGURES_MAX = 16, TV_HISTOGRAMS_MAX = 2, TV_BINS_MAX = 16 };
+// Numbers of things by doubling bins of a whole number from 0: bin 0 counts the zeros, bin k + 1 those in [2^k, 2^(k+1)).
+typedef struct tv_histogram {
+    const char *name; // "struct_strength"; a constant
+    int64_t counts[TV_BINS_MAX];
+    int bins;
+} tv_histogram;
 typedef struct tv_figures {
     struct {
         const char *name; // "tokens_min"; a constant
         double value;
     } items[TV_FIGURES_MAX];
     int count;
+    tv_histogram histograms[TV_HISTOGRAMS_MAX];
+    int histogram_count;
 } tv_figures;
 void tv_figures_add(tv_figures *figures, const char *name, double value);
+void tv_figures_add_histogram(tv_figures *figures, const char *name, const int64_t *counts, int bins);
 
 typedef struct tv_part tv_part;
 typedef struct tv_part_ops {

@@ -111,7 +111,15 @@ static tv_figures figures_of(const tv_part *part)
     return figures;
 }
 
-// ,"parts":{"block.0.moe":{"tokens_min":1,...},...} when some part has something to tell.
+static void write_histogram(FILE *out, const tv_histogram *h)
+{
+    fprintf(out, ",\"%s\":[", h->name);
+    for (int k = 0; k < h->bins; k++)
+        fprintf(out, "%s%lld", k ? "," : "", (long long)h->counts[k]);
+    fprintf(out, "]");
+}
+
+// ,"parts":{"block.0.moe":{"tokens_min":1,...},...} when some part has something to tell. Histograms are lists behind a part's figures.
 static void write_parts(FILE *out, const tv_model *model)
 {
     int written = 0;
@@ -122,6 +130,8 @@ static void write_parts(FILE *out, const tv_model *model)
         fprintf(out, "%s\"%s\":{", written++ ? "," : ",\"parts\":{", model->parts[i]->name);
         for (int f = 0; f < figures.count; f++)
             fprintf(out, "%s\"%s\":%.9g", f ? "," : "", figures.items[f].name, figures.items[f].value);
+        for (int h = 0; h < figures.histogram_count; h++)
+            write_histogram(out, &figures.histograms[h]);
         fprintf(out, "}");
     }
     if (written)

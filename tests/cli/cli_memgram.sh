@@ -11,6 +11,11 @@ figure() {
     part_figure "$1" memgram "$2"
 }
 
+# The last numbers of rows by strength: histogram RUN NAME
+histogram() {
+    grep '"event":"step"' "$work/$1/metrics.jsonl" | tail -n 1 | sed -E "s/.*\"$2\":\[([0-9,]+)\].*/\1/"
+}
+
 same_on_ranks
 train 3 one --set parallel.table_ranks=1 --set vote.exchange=sharded
 same "$(final_field digest)" "$want" "digest with the tables on 1 of 3 ranks"
@@ -26,6 +31,9 @@ for table in struct conv; do
     for name in touched flips exponent_moves used strong; do
         same "$(figure r4 ${table}_$name)" "$(figure r1 ${table}_$name)" "${table}_$name on 4 ranks"
     done
+    bins=$(histogram r1 ${table}_strength)
+    same "$(histogram r4 ${table}_strength)" "$bins" "${table}_strength on 4 ranks"
+    same "$(awk -F , '{for (i = 1; i <= NF; i++) n += $i; print n}' <<<"$bins")" 1009 "rows in the bins of ${table}_strength"
     awk -v x="$(figure r1 ${table}_touched)" 'BEGIN {exit !(x > 0)}' || fail "$table: no row is used"
 done
 

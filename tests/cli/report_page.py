@@ -101,12 +101,14 @@ def check_run(page_path, metrics_path):
 def check_parts(page_path, metrics_path):
     """Every figure of every part has a small chart with its values, a curve a part; blocks' parts are one, by their mean."""
     text, page = read_page(page_path)
-    told, shown = {}, {"rows_used", "entropy_bits", "tokens_min", "tokens_median", "tokens_max", "edges", "mean_score", "topic", "reset", "dampen", "forget_fast", "forget_slow"}
+    bins, told, shown = {}, {}, {"rows_used", "entropy_bits", "tokens_min", "tokens_median", "tokens_max", "edges", "mean_score", "topic", "reset", "dampen", "forget_fast", "forget_slow"}
     for line in open(metrics_path, encoding="utf-8"):
         event = json.loads(line)
         for part, figures in event.get("parts", {}).items():
             for name, value in figures.items():
-                if name not in shown:
+                if isinstance(value, list):  # of the last step
+                    bins[f"bins-{part}-{name}"] = value
+                elif name not in shown:
                     key = name, re.sub(r"^block\.[0-9]+\.", "", part)
                     told.setdefault(key, {}).setdefault(event["step"], []).append(value)
     told = {key: steps for key, steps in told.items() if any(any(v) for v in steps.values())}
@@ -123,7 +125,18 @@ def check_parts(page_path, metrics_path):
         if max(values) > min(values):
             check_linear(points, values, name)
     assert not shown & {chart.removeprefix("part-") for chart, _ in drawn}
-    print(f"{len(charts)} small charts, {len(told)} curves, {len(text)} bytes")
+    bars = {}
+    for figure in page.iter("figure"):
+        if figure.attrib["id"].startswith("bins-"):
+            bars[figure.attrib["id"]] = {int(r.attrib["data-bin"]): float(r.attrib["height"]) for r in figure.iter("rect")}
+    bins = {name: counts for name, counts in bins.items() if any(counts[1:])}
+    assert bars.keys() == bins.keys(), (bars.keys(), bins.keys())
+    for name, counts in bins.items():  # heights are the counts on one scale; what is 0 has no bar
+        assert sorted(bars[name]) == [2**k for k, count in enumerate(counts[1:]) if count > 0], (name, bars[name], counts)
+        tallest = max(bars[name].values())
+        for k, count in enumerate(counts[1:]):
+            assert abs(bars[name].get(2**k, 0) / tallest - count / max(counts[1:])) < 1e-3, (name, k)
+    print(f"{len(charts)} small charts, {len(told)} curves, {len(bins)} histograms, {len(text)} bytes")
 
 
 def make_long(path):

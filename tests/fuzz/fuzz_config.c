@@ -61,7 +61,8 @@ static void run_assignment(const char *prefix, const uint8_t *data, size_t bytes
     tv_status st = tv_config_set(&config, text);
     FUZZ_EXPECT(st == TV_OK || st == TV_CONFIG);
     FUZZ_EXPECT(st == TV_OK || strncmp(tv_status_message(), "--set ", 6) == 0);
-    check_round_trip(&config);
+    if (st == TV_OK) // most inputs are no assignment, and the way there and back takes far longer than they do
+        check_round_trip(&config);
     tv_config_free(&config);
     free(text);
 }

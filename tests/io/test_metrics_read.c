@@ -149,6 +149,23 @@ static void test_refused(void **state)
     assert_message("'ranks' is no whole number from 0");
 }
 
+// Lists are histograms, the last of each name; lists that no part would write are passed over.
+static void test_histograms(void **state)
+{
+    tv_run_metrics run;
+    assert_ok(read_text(*state,
+                        STEP(1, 1, "1,\"parts\":{\"t\":{\"used\":0.5,\"bins\":[1,2,3],\"<b>\":[1,2]}}")
+                            STEP(2, 2, "1,\"parts\":{\"t\":{\"bins\":[4,5],\"one\":[1],\"less\":[1,-1]}}")
+                                STEP(3, 3, "1,\"parts\":{\"t\":{\"word\":[1,\"x\"],\"far\":[1e300,1]}}"),
+                        &run));
+    assert_int_equal(run.histogram_count, 1);
+    const tv_run_histogram *h = &run.histograms[0];
+    assert_true(strcmp(h->part, "t") == 0 && strcmp(h->name, "bins") == 0 && h->step == 2 && h->bins == 2);
+    assert_true(h->counts[0] == 4 && h->counts[1] == 5);
+    assert_int_equal(run.figure_count, 1);
+    tv_run_metrics_free(&run);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -156,6 +173,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_restart, make_folder, drop_folder),
         cmocka_unit_test_setup_teardown(test_going_back, make_folder, drop_folder),
         cmocka_unit_test_setup_teardown(test_figures, make_folder, drop_folder),
+        cmocka_unit_test_setup_teardown(test_histograms, make_folder, drop_folder),
         cmocka_unit_test_setup_teardown(test_refused, make_folder, drop_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

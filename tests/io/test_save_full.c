@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -125,8 +126,8 @@ static int tells_bytes(void)
 // message has the figures.
 static void save_with_faults(const char *run)
 {
-    static const char *const points[] = {"save.mkdir", "save.create",   "save.write", "save.close",
-                                         "save.fsync", "save.manifest", "save.list",  "save.rename"};
+    static const char *const points[] = {"save.mkdir", "save.create",   "save.room", "save.write", "save.close",
+                                         "save.fsync", "save.manifest", "save.list", "save.rename"};
     int writes = 0;
     claim(save_large(run, 1) == TV_OK, "first save");
     for (size_t i = 0; i < sizeof points / sizeof *points; i++)
@@ -185,11 +186,21 @@ static void test_flips(void **state)
 
 static char filler[512];
 
-// Takes all the space that is left while the save waits at its fail point.
-static void *fill_disk(void *unused)
+static int is_there(const char *pattern)
+{
+    glob_t found;
+    int there = glob(pattern, 0, NULL, &found) == 0;
+    globfree(&found);
+    return there;
+}
+
+// Takes all the space that is left while the save waits at its fail point: a moment after a file of this pattern is there.
+static void *fill_disk(void *pattern)
 {
     static const char block[4096];
-    (void)unused;
+    const struct timespec moment = {.tv_nsec = 20000000};
+    for (int i = 0; i < 500 && !is_there(pattern); i++)
+        nanosleep(&moment, NULL);
     nanosleep(&(struct timespec){.tv_nsec = 150000000}, NULL);
     int fd = open(filler, O_WRONLY | O_CREAT | O_APPEND, 0600);
     while (fd >= 0 && write(fd, block, sizeof block) > 0)
@@ -198,43 +209,61 @@ static void *fill_disk(void *unused)
     return NULL;
 }
 
-static tv_status save_while_filling(const char *run, const char *point)
+static tv_status save_while_filling(const char *run, const char *faults, const char *sign)
 {
     pthread_t thread;
-    set_fault(io_path("%s:delay=0.5", point));
-    claim(pthread_create(&thread, NULL, fill_disk, NULL) == 0, "thread");
-    tv_status st = save(run, 2);
+    char pattern[512];
+    snprintf(pattern, sizeof pattern, "%s/%s", run, sign);
+    set_fault(faults);
+    claim(pthread_create(&thread, NULL, fill_disk, pattern) == 0, "thread");
+    tv_status st = save_large(run, 2);
     pthread_join(thread, NULL);
     set_fault("");
     return st;
 }
 
+// save.write: the room for a shard is taken before its first byte, so that a disk which fills up later only lacks the manifest's. Where a
+// file system cannot take room, a piece finds the disk full: the first one, and the last.
 static void save_on_small_disk(const char *run)
 {
-    // No save.write: the room for a shard is taken before its first byte.
-    static const char *const points[] = {"save.mkdir", "save.create", "save.manifest", "save.list"};
+    static const struct {
+        const char *faults, *sign, *message;
+    } cases[] = {
+        {"save.mkdir:delay=0.5", "latest", ".h5"},
+        {"save.create:delay=0.5", "step-*.tmp-*", ".h5"},
+        {"save.room:delay=0.5", "step-*.tmp-*/*.h5", "cannot take the room for"},
+        {"save.write:delay=0.5", "step-*.tmp-*/*.h5", "manifest.json"},
+        {"save.room:errno=EOPNOTSUPP,save.write:delay=0.5", "step-*.tmp-*/*.h5", "cannot write"},
+        {"save.room:errno=EOPNOTSUPP,save.write:hit=4:delay=0.5", "step-*.tmp-*/*.h5", "cannot write"},
+        {"save.manifest:delay=0.5", "step-*.tmp-*/*.h5", "manifest.json"},
+        {"save.list:delay=0.5", "step-*.tmp-*/manifest.json", "checksums.xxh128"},
+    };
+    _Static_assert(IO_PIECES == 4, "the last piece's number stands above");
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount("none", run, "tmpfs", 0, "size=2m") != 0) {
+        mount("none", run, "tmpfs", 0, "size=64m") != 0) {
         printf("skipped: a small disk cannot be mounted here: %s\n", strerror(errno));
         exit(CHILD_SKIPS);
     }
     snprintf(filler, sizeof filler, "%s/filler", run);
-    claim(save(run, 1) == TV_OK, "first save");
-    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
-        claim(save_while_filling(run, points[i]) == TV_DISK_FULL && tells_bytes(), points[i]);
+    claim(save_large(run, 1) == TV_OK, "first save");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        claim(save_while_filling(run, cases[i].faults, cases[i].sign) == TV_DISK_FULL && tells_bytes(),
+              cases[i].faults);
+        claim(strstr(tv_status_message(), cases[i].message) != NULL, cases[i].faults);
         claim(io_count_entries(run) == 3, "only step 1, latest and the filler are there");
         // Still full: now the check before the save says so.
-        claim(save(run, 2) == TV_DISK_FULL && strstr(tv_status_message(), "not enough space") && tells_bytes(),
+        claim(save_large(run, 2) == TV_DISK_FULL && strstr(tv_status_message(), "not enough space") && tells_bytes(),
               "the check of free space");
         claim(io_count_entries(run) == 3, "nothing was begun");
         claim(unlink(filler) == 0, "filler");
     }
     // After publishing only the hint is lost, which is a warning.
-    claim(save_while_filling(run, "save.sync_parent") == TV_OK, "a save whose hint does not fit");
+    claim(save_while_filling(run, "save.sync_parent:delay=0.5", "step-000000002") == TV_OK,
+          "a save whose hint does not fit");
     claim(unlink(filler) == 0, "filler");
     claim(tv_checkpoint_verify(io_path("%s/step-000000001", run)) == TV_OK, "step 1 is untouched");
     claim(tv_checkpoint_verify(io_path("%s/step-000000002", run)) == TV_OK, "step 2 is valid");
-    claim(save(run, 3) == TV_OK, "save with room again");
+    claim(save_large(run, 3) == TV_OK, "save with room again");
 }
 
 static void test_small_disk(void **state)

@@ -79,10 +79,10 @@ static const struct {
     int many;  // a large state's save passes it for each piece
     int after; // the new checkpoint counts already
 } points[] = {
-    {"save.begin", 0, 0},    {"save.mkdir", 0, 0},   {"save.create", 0, 0},  {"save.write", 1, 0},
-    {"save.fsync", 0, 0},    {"save.close", 0, 0},   {"save.reread", 1, 0},  {"save.agree", 0, 0},
-    {"save.manifest", 0, 0}, {"save.list", 0, 0},    {"save.rename", 0, 0},  {"save.sync_parent", 0, 1},
-    {"save.latest", 0, 1},   {"prune.rename", 0, 1}, {"prune.remove", 0, 1},
+    {"save.begin", 0, 0},       {"save.mkdir", 0, 0},    {"save.create", 0, 0},  {"save.room", 0, 0},
+    {"save.write", 1, 0},       {"save.fsync", 0, 0},    {"save.close", 0, 0},   {"save.reread", 1, 0},
+    {"save.agree", 0, 0},       {"save.manifest", 0, 0}, {"save.list", 0, 0},    {"save.rename", 0, 0},
+    {"save.sync_parent", 0, 1}, {"save.latest", 0, 1},   {"prune.rename", 0, 1}, {"prune.remove", 0, 1},
 };
 
 // How often the point was passed before the save lived on.

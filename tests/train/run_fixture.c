@@ -60,6 +60,17 @@ double run_figure(const run *r, const char *part, const char *name)
     return 0;
 }
 
+tv_histogram run_histogram(const run *r, const char *part, const char *name)
+{
+    const tv_part *found = run_part(r, part);
+    tv_figures figures = {.count = 0};
+    found->ops->tell(found, &figures);
+    for (int h = 0; h < figures.histogram_count; h++)
+        if (strcmp(figures.histograms[h].name, name) == 0)
+            return figures.histograms[h];
+    return (tv_histogram){0};
+}
+
 const tv_param *run_tensor(const run *r, const char *name)
 {
     const tv_params *params = &r->trainer.model.params;

@@ -32,6 +32,8 @@ void run_close(run *r);
 double run_step(run *r); // its loss
 // What `part` tells as `name`; fails when it does not.
 double run_figure(const run *r, const char *part, const char *name);
+// Its histogram of this name; of no bins when it does not tell it.
+tv_histogram run_histogram(const run *r, const char *part, const char *name);
 // Fail when there is none.
 const tv_part *run_part(const run *r, const char *name);
 const tv_param *run_tensor(const run *r, const char *name);

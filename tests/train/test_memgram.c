@@ -109,9 +109,42 @@ static void test_decay(void **state)
     run_close(&r);
 }
 
+static int bin_of(int strength)
+{
+    int bin = 0;
+    while (strength >> bin > 0)
+        bin++;
+    return bin;
+}
+
+// Strengths are counted when they decay, before they are halved: the bins above 1 are those of the halved ones, moved by one.
+static void test_histogram(void **state)
+{
+    (void)state;
+    const char *sets[] = {"memgram.decay_every=2", "memgram.rows=20011", NULL};
+    run r;
+    open_run(&r, sets);
+    int64_t rows = run_tensor(&r, "memgram.struct")->spec.rows, want[TV_MEMGRAM_HEALTH] = {0};
+    int8_t *strength = find_strength(&r, "struct_strength");
+    run_step(&r);
+    assert_int_equal(run_histogram(&r, "memgram", "struct_strength").bins, 0); // not counted yet
+    for (int64_t row = 0; row < rows; row++)
+        strength[row] = (int8_t)(row % (TV_MEMGRAM_STRENGTH_MAX + 1));
+    run_step(&r);
+    for (int64_t row = 0; row < rows; row++)
+        want[bin_of(strength[row])]++;
+    tv_histogram h = run_histogram(&r, "memgram", "struct_strength");
+    assert_int_equal(h.bins, TV_MEMGRAM_HEALTH);
+    assert_int_equal(h.counts[0] + h.counts[1], want[0]);
+    for (int k = 2; k < h.bins; k++)
+        assert_int_equal(h.counts[k], want[k - 1]);
+    assert_int_equal(run_histogram(&r, "memgram", "conv_strength").bins, TV_MEMGRAM_HEALTH);
+    run_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_untouched_rows), cmocka_unit_test(test_counts),
-                                       cmocka_unit_test(test_decay)};
+                                       cmocka_unit_test(test_decay), cmocka_unit_test(test_histogram)};
     return cmocka_run_group_tests_name("memgram", tests, NULL, NULL);
 }
