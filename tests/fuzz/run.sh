@@ -7,7 +7,7 @@ set -euo pipefail
 seconds=${1:?usage: run.sh SECONDS [FOLDER]}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 folder=${2:-$root/build/fuzzing}
-targets=(config fault manifest shard corpus)
+targets=(config fault manifest shard corpus features)
 each=$(((seconds + ${#targets[@]} - 1) / ${#targets[@]}))
 preset=asan
 if command -v clang >/dev/null; then
