@@ -90,6 +90,7 @@ static void test_evaluation(void **state)
                              .places = &r.trainer.places,
                              .batch = &r.trainer.batch,
                              .corpus = r.trainer.train_text,
+                             .modalities = &r.trainer.modalities,
                              .windows = 8};
         TRY(tv_eval_run(&args, &report[i]));
         assert_memory_equal(before, side->data, carried_bytes(side));
