@@ -31,7 +31,7 @@ def write_features(path, items, index, frames, width, dtype="float16"):
     for (one, _), (two, _) in zip(index, index[1:]):
         if one == two:
             stop(f"{path}: two items stand at byte {one}; a place has one image and one sound at most")
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
         values = file.create_dataset("features", (count, frames, width), dtype="<f2" if dtype == "float16" else "<f4")
         written = 0
         for i, item in enumerate(items):

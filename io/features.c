@@ -44,6 +44,22 @@ static tv_status open_descriptor(tv_features *f)
     return TV_OK;
 }
 
+// Files of HDF5's first format have no checksums over what tells of datasets, and the library believes it: damage there ends in crashes.
+static tv_status check_format(const tv_features *f)
+{
+    static const uint8_t signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+    uint8_t head[9] = {0};
+    if (pread(f->source->fd, head, sizeof head, 0) != (ssize_t)sizeof head ||
+        memcmp(head, signature, sizeof signature) != 0)
+        return TV_FAIL(TV_CORPUS, "the features %s are no HDF5 file", f->path);
+    if (head[8] < 2)
+        return TV_FAIL(TV_CORPUS,
+                       "%s: HDF5's first file format, which has no checksums; write it with h5py.File(..., \"w\", "
+                       "libver=(\"v110\", \"v110\"))",
+                       f->path);
+    return TV_OK;
+}
+
 // *item_bytes of float16, float32 or int64; 0 for any other type.
 static int64_t known_type(hid_t type, int floats)
 {
@@ -151,11 +167,12 @@ static tv_status find_places(tv_features *f)
 {
     hid_t file = H5I_INVALID_HID, access = tv_h5_source_access(f->source);
     if (access >= 0) {
-        file = H5Fopen(f->path, H5F_ACC_RDONLY, access);
+        if (H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0) // closes whatever an error left open
+            file = H5Fopen(f->path, H5F_ACC_RDONLY, access);
         (void)H5Pclose(access);
     }
     if (file < 0)
-        return tv_h5_fail(TV_CORPUS, f->path, "cannot open the features; are they HDF5?");
+        return tv_h5_fail(TV_CORPUS, f->path, "cannot open the features");
     f->values.rank = 3;
     f->index.rank = 2;
     tv_status st = find_place(f, file, "features", 1, &f->values);
@@ -250,6 +267,7 @@ static tv_status identify(tv_features *f)
 static tv_status open_all(tv_features *f, const tv_features_want *want)
 {
     TV_TRY(open_descriptor(f));
+    TV_TRY(check_format(f));
     TV_TRY(tv_h5_start());
     TV_TRY(find_places(f));
     TV_TRY(check_shape(f, want));

@@ -1,6 +1,7 @@
 // Features of frozen encoders of images or sounds, in an HDF5 file that ties them to places of the text (docs/features.md has the format):
 //   features  [items, frames, F]  float16 or float32, little-endian, contiguous
 //   index     [n, 2]              int64, little-endian, contiguous: position (a byte of the text, ascending), item
+// The file has a superblock of version 2 or 3 (libver "v110" in h5py): all that HDF5 reads of it then has checksums.
 // HDF5 is only asked where the two lie when the file is opened; items are then read by positional reads, so a thread that saves a checkpoint
 // meanwhile is not met in the library.
 #ifndef TV_IO_FEATURES_H
@@ -21,7 +22,7 @@ typedef struct tv_features_want {
     const char *width_key;  // "modality.image_width"
 } tv_features_want;
 
-// Local. Errors (TV_CORPUS) name the file and what is wrong with it: not there, no HDF5, a dataset that is missing, of another type, shape
+// Local. Errors (TV_CORPUS) name the file and what is wrong with it: not there, no HDF5, HDF5's first format, a dataset that is missing, of another type, shape
 // or layout, or that ends behind the file; another F or number of frames; positions that do not ascend or lie past the text; items past the end.
 tv_status tv_features_open(const char *path, const tv_features_want *want, tv_features **out);
 void tv_features_close(tv_features *features);

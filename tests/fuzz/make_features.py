@@ -12,7 +12,7 @@ INDEX = numpy.array([[0, 4], [7, 0], [8, 1], [30, 1], [64, 3], [99, 2]])
 
 
 def write(folder, name, values=VALUES, dtype="<f4", index=INDEX, index_type="<i8", **options):
-    with h5py.File(os.path.join(folder, name), "w") as file:
+    with h5py.File(os.path.join(folder, name), "w", libver=options.pop("libver", ("v110", "v110"))) as file:
         file.create_dataset("features", data=values.astype(dtype), track_times=False, **options)
         file.create_dataset("index", data=index.astype(index_type), track_times=False)
 
@@ -21,6 +21,7 @@ def main():
     folder = sys.argv[1]
     write(folder, "float.h5")
     write(folder, "half.h5", dtype="<f2")
+    write(folder, "first_format.h5", libver="earliest")
     write(folder, "double.h5", dtype="<f8")
     write(folder, "big_endian.h5", dtype=">f4")
     write(folder, "chunked.h5", chunks=(1, 3, 4))
@@ -29,7 +30,7 @@ def main():
     write(folder, "short_index.h5", index_type="<i4")
     write(folder, "past_end.h5", index=INDEX + 3)
     write(folder, "not_finite.h5", values=VALUES / numpy.where(VALUES == 1, 0, 1))
-    with h5py.File(os.path.join(folder, "linked.h5"), "w") as file:
+    with h5py.File(os.path.join(folder, "linked.h5"), "w", libver=("v110", "v110")) as file:
         file["features"] = h5py.ExternalLink("float.h5", "features")
         file["index"] = h5py.SoftLink("/features")
 

@@ -37,6 +37,7 @@ typedef struct made {
     hid_t list; // creation properties of the values
     float spoil;
     int64_t spoil_at; // of the values; -1: nothing
+    int first_format;
     int64_t places[2 * PLACES];
 } made;
 
@@ -80,14 +81,24 @@ static void write_dataset(hid_t file, const char *name, hid_t type, int rank, co
     H5Sclose(space);
 }
 
+static hid_t create_file(const char *path, int first_format)
+{
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS), file;
+    if (!first_format)
+        assert_true(H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0);
+    file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    assert_true(file >= 0);
+    H5Pclose(access);
+    return file;
+}
+
 static const char *write_file(const made *m)
 {
     float values[2 * ITEMS * FRAMES * WIDTH] = {0};
     for (int64_t i = 0; i < ITEMS * FRAMES * WIDTH; i++)
         values[i] = i == m->spoil_at ? m->spoil : value_of(i / WIDTH / FRAMES, i / WIDTH % FRAMES, i % WIDTH);
     const char *path = io_path("%s/f.h5", folder);
-    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-    assert_true(file >= 0);
+    hid_t file = create_file(path, m->first_format);
     if (m->value_rank > 0)
         write_dataset(file, "features", m->value_type, m->value_rank, m->values, m->list, H5T_NATIVE_FLOAT, values);
     if (m->index_rank > 0)
@@ -224,6 +235,14 @@ static void test_shapes(void **state)
     refused(&m, "the values of 'index' are not int64");
 }
 
+static void test_first_format(void **state)
+{
+    (void)state;
+    made m = plain();
+    m.first_format = 1;
+    refused(&m, "HDF5's first file format, which has no checksums");
+}
+
 static void test_chunked(void **state)
 {
     (void)state;
@@ -319,7 +338,7 @@ static void test_other_files(void **state)
     assert_message("not a regular file");
     io_write_text(io_path("%s/text.h5", folder), "no features here\n");
     assert_status(TV_CORPUS, open_file(io_path("%s/text.h5", folder), &f));
-    assert_message("are they HDF5?");
+    assert_message("are no HDF5 file");
 }
 
 // A file that grows while it is open is no longer trusted.
@@ -343,9 +362,10 @@ static void test_changed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),   cmocka_unit_test(test_halves),      cmocka_unit_test(test_places),
-        cmocka_unit_test(test_identity), cmocka_unit_test(test_shapes),      cmocka_unit_test(test_chunked),
-        cmocka_unit_test(test_index),    cmocka_unit_test(test_bad_values),  cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_flipped),  cmocka_unit_test(test_other_files), cmocka_unit_test(test_changed)};
+        cmocka_unit_test(test_values),       cmocka_unit_test(test_halves),  cmocka_unit_test(test_places),
+        cmocka_unit_test(test_identity),     cmocka_unit_test(test_shapes),  cmocka_unit_test(test_chunked),
+        cmocka_unit_test(test_first_format), cmocka_unit_test(test_index),   cmocka_unit_test(test_bad_values),
+        cmocka_unit_test(test_cut),          cmocka_unit_test(test_flipped), cmocka_unit_test(test_other_files),
+        cmocka_unit_test(test_changed)};
     return cmocka_run_group_tests_name("features", tests, make_folder, drop_folder);
 }
