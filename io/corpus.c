@@ -9,10 +9,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
-
-#define IDENTITY_WHOLE_BYTES ((size_t)256 << 20) // files up to this size are hashed whole
-#define IDENTITY_PIECES 256                      // larger ones: their size and so many pieces
-#define IDENTITY_PIECE_BYTES ((size_t)1 << 20)
+#include "io/file_identity.h"
 
 typedef struct corpus_file {
     char *path;
@@ -109,17 +106,12 @@ static tv_status split(tv_corpus *corpus, int64_t hold_out_bytes)
     return TV_OK;
 }
 
-// The whole file, or evenly spaced pieces of a large one, its first and last MiB among them.
-static void add_content(tv_hash_stream *stream, const uint8_t *bytes, size_t size)
+static void add_content(tv_hash_stream *stream, const uint8_t *bytes, int64_t size)
 {
-    if (size <= IDENTITY_WHOLE_BYTES) {
-        tv_hash_stream_add(stream, bytes, size);
-        return;
+    for (int64_t i = 0; i < tv_identity_pieces(size); i++) {
+        tv_identity_piece piece = tv_identity_piece_at(size, i);
+        tv_hash_stream_add(stream, bytes + piece.offset, (size_t)piece.bytes);
     }
-    size_t span = (size - IDENTITY_PIECE_BYTES) / (IDENTITY_PIECES - 1);
-    for (size_t i = 0; i < IDENTITY_PIECES - 1; i++)
-        tv_hash_stream_add(stream, bytes + i * span, IDENTITY_PIECE_BYTES);
-    tv_hash_stream_add(stream, bytes + size - IDENTITY_PIECE_BYTES, IDENTITY_PIECE_BYTES);
 }
 
 static tv_status identify(tv_corpus *corpus)
@@ -134,7 +126,7 @@ static tv_status identify(tv_corpus *corpus)
         for (int k = 0; k < 8; k++)
             number[k] = (unsigned char)((uint64_t)size >> (8 * k));
         tv_hash_stream_add(stream, number, sizeof number);
-        add_content(stream, file->bytes, size);
+        add_content(stream, file->bytes, file->about.st_size);
     }
     corpus->identity = tv_hash_stream_value(stream);
     tv_hash_stream_free(stream);
@@ -202,11 +194,6 @@ static tv_status check_size(const corpus_file *file)
     return TV_OK;
 }
 
-static int same_time(const struct stat *a, const struct stat *b)
-{
-    return a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
 tv_status tv_corpus_check(const tv_corpus *corpus)
 {
     for (int64_t i = 0; i < corpus->count; i++) {
@@ -220,7 +207,7 @@ tv_status tv_corpus_check(const tv_corpus *corpus)
             return TV_FAIL(TV_CORPUS,
                            "the corpus file %s was replaced by another file during the run; restore it and resume",
                            file->path);
-        if (!same_time(&opened, &file->about))
+        if (!tv_same_time(&opened, &file->about))
             return TV_FAIL(TV_CORPUS, "the corpus file %s was written to during the run; restore it and resume",
                            file->path);
     }

@@ -3,16 +3,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "io/file_identity.h"
 #include "io/shard_h5_internal.h"
-
-#define PIECE_BYTES ((int64_t)1 << 20)
-#define PIECES 256 // of the values, for the identity
 
 // Where a dataset lies in the file.
 typedef struct place {
@@ -77,17 +76,11 @@ static int64_t known_type(hid_t type, int floats)
     return bytes;
 }
 
-// The link is a hard one, so that nothing outside the file is looked at.
 static tv_status open_dataset(const tv_features *f, hid_t file, const char *name, hid_t *dataset)
 {
-    H5L_info_t info;
-    htri_t there = H5Lexists(file, name, H5P_DEFAULT);
-    if (there < 0 || (there && H5Lget_info(file, name, &info, H5P_DEFAULT) < 0))
-        return tv_h5_fail(TV_CORPUS, f->path, name);
-    if (!there)
-        return TV_FAIL(TV_CORPUS, "%s: the dataset '%s' is missing", f->path, name);
-    if (info.type != H5L_TYPE_HARD)
-        return TV_FAIL(TV_CORPUS, "%s: '%s' is a link to somewhere else, which is refused", f->path, name);
+    char words[40];
+    snprintf(words, sizeof words, "the dataset '%s'", name);
+    TV_TRY(tv_h5_check_link(TV_CORPUS, f->path, file, name, words));
     *dataset = H5Oopen(file, name, H5P_DEFAULT);
     if (*dataset < 0 || H5Iget_type(*dataset) != H5I_DATASET) {
         H5Eclear2(H5E_DEFAULT);
@@ -184,17 +177,8 @@ static tv_status find_places(tv_features *f)
 
 static tv_status read_at(const tv_features *f, void *to, int64_t offset, int64_t bytes)
 {
-    for (int64_t done = 0; done < bytes;) {
-        ssize_t n = tv_fault_errno(TV_FAULT_FEATURES_READ_POINT)
-                        ? -1
-                        : pread(f->source->fd, (char *)to + done, (size_t)(bytes - done), (off_t)(offset + done));
-        if (n == 0)
-            errno = ENODATA;
-        if (n == 0 || (n < 0 && errno != EINTR))
-            return TV_FAIL(TV_CORPUS, "cannot read the features %s: %s", f->path, strerror(errno));
-        if (n > 0)
-            done += n;
-    }
+    if (tv_fault_errno(TV_FAULT_FEATURES_READ_POINT) || tv_h5_source_read(f->source, to, bytes, offset) < 0)
+        return TV_FAIL(TV_CORPUS, "cannot read the features %s: %s", f->path, strerror(errno));
     return TV_OK;
 }
 
@@ -245,9 +229,7 @@ static tv_status read_index(tv_features *f, int64_t text_bytes)
 static tv_status identify(tv_features *f)
 {
     const int64_t about[] = {f->items, f->frames, f->width, f->values.item_bytes, f->entry_count};
-    int64_t bytes = f->values.bytes, whole = bytes <= PIECES * PIECE_BYTES,
-            span = whole ? PIECE_BYTES : (bytes - PIECE_BYTES) / (PIECES - 1),
-            pieces = whole ? tv_ceil_div(bytes, PIECE_BYTES) : PIECES;
+    int64_t pieces = tv_identity_pieces(f->values.bytes);
     tv_hash_stream *stream = tv_hash_stream_new();
     if (!stream)
         return TV_FAIL(TV_MEMORY, "no memory to hash %s", f->path);
@@ -255,9 +237,9 @@ static tv_status identify(tv_features *f)
     tv_hash_stream_add(stream, f->entries, (size_t)f->index.bytes);
     tv_status st = TV_OK;
     for (int64_t i = 0; st == TV_OK && i < pieces; i++) {
-        int64_t left = bytes - i * span, size = left < PIECE_BYTES ? left : PIECE_BYTES;
-        st = read_at(f, f->buffer, f->values.offset + i * span, size);
-        tv_hash_stream_add(stream, f->buffer, st == TV_OK ? (size_t)size : 0);
+        tv_identity_piece piece = tv_identity_piece_at(f->values.bytes, i);
+        st = read_at(f, f->buffer, f->values.offset + piece.offset, piece.bytes);
+        tv_hash_stream_add(stream, f->buffer, st == TV_OK ? (size_t)piece.bytes : 0);
     }
     f->identity = tv_hash_stream_value(stream);
     tv_hash_stream_free(stream);
@@ -272,7 +254,7 @@ static tv_status open_all(tv_features *f, const tv_features_want *want)
     TV_TRY(find_places(f));
     TV_TRY(check_shape(f, want));
     int64_t item = f->frames * f->width * f->values.item_bytes;
-    f->buffer = malloc((size_t)(item > PIECE_BYTES ? item : PIECE_BYTES));
+    f->buffer = malloc((size_t)(item > TV_IDENTITY_PIECE_BYTES ? item : TV_IDENTITY_PIECE_BYTES));
     if (!f->buffer)
         return TV_FAIL(TV_MEMORY, "no memory to read %s", f->path);
     TV_TRY(read_index(f, want->text_bytes));
@@ -301,12 +283,7 @@ void tv_features_close(tv_features *f)
 {
     if (!f)
         return;
-    if (f->source->fd >= 0)
-        close(f->source->fd);
-    f->source->fd = -1;
-    // A file so damaged that the library cannot close it stays open in there: what it points at stays, too.
-    if (!f->source->held)
-        free(f->source);
+    tv_h5_source_free(f->source);
     free(f->buffer);
     free(f->entries);
     free(f->path);
@@ -347,8 +324,7 @@ static float from_half(uint16_t half)
 static tv_status check_unchanged(const tv_features *f)
 {
     struct stat now;
-    if (fstat(f->source->fd, &now) == 0 && now.st_size == f->about.st_size &&
-        now.st_mtim.tv_sec == f->about.st_mtim.tv_sec && now.st_mtim.tv_nsec == f->about.st_mtim.tv_nsec)
+    if (fstat(f->source->fd, &now) == 0 && now.st_size == f->about.st_size && tv_same_time(&now, &f->about))
         return TV_OK;
     return TV_FAIL(TV_CORPUS, "the features %s were written to during the run; restore the file and resume", f->path);
 }

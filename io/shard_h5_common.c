@@ -62,3 +62,19 @@ hid_t tv_h5_driver_access(const H5FD_class_t *class, hid_t *driver, const void *
     }
     return access;
 }
+
+tv_status tv_h5_check_link(tv_status code, const char *path, hid_t file, const char *link, const char *words)
+{
+    H5L_info_t info;
+    htri_t there = H5Lexists(file, link, H5P_DEFAULT);
+    if (there < 0 || (there && H5Lget_info(file, link, &info, H5P_DEFAULT) < 0))
+        return tv_h5_fail(code, path, words);
+    if (!there)
+        return TV_FAIL(code, "%s: %s is missing", path, words);
+    switch (info.type) {
+    case H5L_TYPE_HARD: return TV_OK;
+    case H5L_TYPE_SOFT: return TV_FAIL(code, "%s: %s is a soft link, which is refused", path, words);
+    case H5L_TYPE_EXTERNAL: return TV_FAIL(code, "%s: %s is an external link, which is refused", path, words);
+    default: return TV_FAIL(code, "%s: %s is a user-defined link, which is refused", path, words);
+    }
+}

@@ -58,5 +58,11 @@ typedef struct tv_h5_source {
 } tv_h5_source;
 // Local. An access property list that makes H5Fopen read from the source (the name given to it does not matter); < 0 on failure.
 hid_t tv_h5_source_access(tv_h5_source *source);
+// Local. `bytes` bytes of the file from `offset` on. < 0 with errno on failure; ENODATA: the file ends before.
+int tv_h5_source_read(const tv_h5_source *source, void *buffer, int64_t bytes, int64_t offset);
+// Local. Closes the descriptor; frees the source unless the library still has it open, as after a file so damaged that it cannot close it.
+void tv_h5_source_free(tv_h5_source *source);
+// Local. The link must be there, and a hard one; it is looked at, not followed. `words` name it in messages, behind the file's path.
+tv_status tv_h5_check_link(tv_status code, const char *path, hid_t file, const char *link, const char *words);
 
 #endif

@@ -65,32 +65,9 @@ void tv_shard_close(tv_shard *shard)
         return;
     if (shard->file >= 0)
         (void)H5Fclose(shard->file); // read-only: nothing is lost when it fails
-    if (shard->source->fd >= 0)
-        close(shard->source->fd);
-    shard->source->fd = -1;
-    // A file so damaged that the library cannot close it stays open in there: what it points at stays, too.
-    if (!shard->source->held)
-        free(shard->source);
+    tv_h5_source_free(shard->source);
     free(shard->path);
     free(shard);
-}
-
-// The link of one component of the path must be a hard one; it is looked at, not followed.
-static tv_status check_link(const tv_shard *shard, const char *path)
-{
-    H5L_info_t info;
-    htri_t there = H5Lexists(shard->file, path, H5P_DEFAULT);
-    if (there < 0 || (there && H5Lget_info(shard->file, path, &info, H5P_DEFAULT) < 0))
-        return tv_h5_fail(TV_CHECKPOINT, shard->path, path);
-    if (!there)
-        return TV_FAIL(TV_CHECKPOINT, "%s: %s is missing", shard->path, path);
-    switch (info.type) {
-    case H5L_TYPE_HARD: return TV_OK;
-    case H5L_TYPE_SOFT: return TV_FAIL(TV_CHECKPOINT, "%s: %s is a soft link, which is refused", shard->path, path);
-    case H5L_TYPE_EXTERNAL:
-        return TV_FAIL(TV_CHECKPOINT, "%s: %s is an external link, which is refused", shard->path, path);
-    default: return TV_FAIL(TV_CHECKPOINT, "%s: %s is a user-defined link, which is refused", shard->path, path);
-    }
 }
 
 static tv_status open_dataset(tv_shard *shard, const tv_shard_rows *rows, char *path, size_t path_bytes, hid_t *dataset)
@@ -107,7 +84,7 @@ static tv_status open_dataset(tv_shard *shard, const tv_shard_rows *rows, char *
         length += (size_t)snprintf(path + length, path_bytes - length, "/%s", parts[i]);
         if (length >= path_bytes)
             return TV_FAIL(TV_CHECKPOINT, "%s: the name of %s %s is too long", shard->path, a->name, a->part);
-        TV_TRY(check_link(shard, path));
+        TV_TRY(tv_h5_check_link(TV_CHECKPOINT, shard->path, shard->file, path, path));
     }
     shard->source->raw_refused = 0;
     *dataset = H5Oopen(shard->file, path, H5P_DEFAULT);
@@ -275,14 +252,9 @@ tv_status tv_shard_locate(tv_shard *shard, tv_shard_rows *rows)
 
 static tv_status read_bytes(const tv_shard *shard, int64_t place, void *data, int64_t bytes)
 {
-    for (int64_t done = 0; done < bytes;) {
-        ssize_t n = pread(shard->source->fd, (char *)data + done, (size_t)(bytes - done), place + done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return TV_FAIL(TV_IO, "cannot read %s: %s", shard->path, n < 0 ? strerror(errno) : "it has become shorter");
-        done += n;
-    }
+    if (tv_h5_source_read(shard->source, data, bytes, place) < 0)
+        return TV_FAIL(TV_IO, "cannot read %s: %s", shard->path,
+                       errno == ENODATA ? "it has become shorter" : strerror(errno));
     return TV_OK;
 }
 

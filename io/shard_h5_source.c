@@ -65,6 +65,30 @@ static haddr_t source_get_end(const H5FD_t *file, H5FD_mem_t type)
     return (haddr_t)((const source_file *)file)->source->bytes;
 }
 
+int tv_h5_source_read(const tv_h5_source *source, void *buffer, int64_t bytes, int64_t offset)
+{
+    for (int64_t done = 0; done < bytes;) {
+        ssize_t n = pread(source->fd, (char *)buffer + done, (size_t)(bytes - done), (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n == 0)
+            errno = ENODATA;
+        if (n <= 0)
+            return -1;
+        done += n;
+    }
+    return 0;
+}
+
+void tv_h5_source_free(tv_h5_source *source)
+{
+    if (source->fd >= 0)
+        close(source->fd);
+    source->fd = -1;
+    if (!source->held)
+        free(source);
+}
+
 // A read beyond the file's end fails before its memory is touched: the size is the file's word, and may be gigabytes.
 static herr_t source_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t bytes, void *buffer)
 {
@@ -77,14 +101,7 @@ static herr_t source_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t
         source->raw_refused = 1;
         return -1;
     }
-    for (size_t done = 0; done < bytes;) {
-        ssize_t n = pread(source->fd, (char *)buffer + done, bytes - done, (off_t)(address + done));
-        if (n == 0 || (n < 0 && errno != EINTR))
-            return -1;
-        if (n > 0)
-            done += (size_t)n;
-    }
-    return 0;
+    return tv_h5_source_read(source, buffer, (int64_t)bytes, (int64_t)address);
 }
 
 static herr_t source_write(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t bytes,

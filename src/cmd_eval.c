@@ -45,7 +45,6 @@ static tv_status open_features(const request *r, const tv_loaded *loaded, const 
 static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const request *r)
 {
     const tv_config *config = &loaded->config;
-    const int recall = r->recall;
     tv_modalities modalities = {0};
     tv_batch batch = {0};
     tv_corpus *corpus = NULL;
@@ -66,13 +65,13 @@ static tv_status evaluate(tv_comm *comm, tv_loaded *loaded, const request *r)
         .corpus = corpus,
         .modalities = &modalities,
         .windows = r->windows,
-        .oracle = recall,
+        .oracle = r->recall,
     };
     TV_TRY_GOTO(st, done, tv_eval_run(&args, &report));
     if (tv_comm_rank(comm) == 0)
         printf("bpb=%.6f loss=%.6f windows=%lld bytes=%lld step=%lld\n", report.bpb, report.loss,
                (long long)report.windows, (long long)report.bytes, (long long)loaded->step);
-    if (recall && tv_comm_rank(comm) == 0)
+    if (r->recall && tv_comm_rank(comm) == 0)
         print_recall(&loaded->model);
 done:
     tv_modalities_close(&modalities);
