@@ -1,0 +1,35 @@
+// Weighted sums of int8 rows in blocks: what attention adds its values, keys and queries with (kernels.h). Both factors are integers, so a
+// block's sums are exact, of any order, and products for dot-product instructions and tensor cores; a block's weights share a power of two.
+#ifndef TV_KERNELS_BLOCK_SUM_H
+#define TV_KERNELS_BLOCK_SUM_H
+
+#include "base/fmath.h"
+#include "base/host_device.h"
+
+#define TV_BLOCK_ROWS 32 // rows a block, counted from the window's start
+#define TV_BLOCK_BITS 14 // a weight's integer lies in [-2^14, 2^14]
+
+// How a block's weights become integers, Q = rint(w to_integer), and what their sums are multiplied by.
+typedef struct tv_block_scale {
+    float to_integer, from_integer;
+} tv_block_scale;
+
+// top: the largest of the block's weights by the bits of their magnitude, |w|. With e the least integer that top < 2^e holds for:
+// 2^(14 - e) and 2^(e - 14). Below 2^-100 both are 0, so that the block adds nothing; from Inf on they are 0 and NaN.
+static inline TV_HOST_DEVICE tv_block_scale tv_block_scale_of(uint32_t top)
+{
+    uint32_t exponent = top >> 23;
+    tv_block_scale scale = {0.0f, 0.0f};
+    if (exponent == 255)
+        scale.from_integer = tv_float_nan();
+    else if (exponent >= 27) {
+        scale.to_integer = tv_bits_float((253 + TV_BLOCK_BITS - exponent) << 23);
+        scale.from_integer = tv_bits_float((exponent + 1 - TV_BLOCK_BITS) << 23);
+    }
+    return scale;
+}
+
+// The bits of |w|.
+static inline TV_HOST_DEVICE uint32_t tv_magnitude_bits(float w) { return tv_float_bits(w) & 0x7FFFFFFFu; }
+
+#endif
