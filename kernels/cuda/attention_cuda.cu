@@ -1,10 +1,11 @@
 // Causal attention, forward and backward. A block owns one window and head; a warp owns a query (forward, dq) or a key (dk, dv).
 //
-// A lane scores keys lane, lane + 32, ..., which is the lane order of sum32; the float chains run over keys (queries) in order, each lane
-// holding the channels lane, lane + 32, ... in registers. Shared memory: a row of `context` floats a warp (forward), one float a
+// A lane scores keys lane, lane + 32, ..., which is the lane order of sum32; the weighted sums go through the blocks of 32 keys (queries) in
+// order (block_sum.h), each lane holding the channels lane, lane + 32, ... in registers. Shared memory: a row of `context` floats a warp (forward), one float a
 // query for delta (backward). Head width at most 32 * CHAINS.
 //
 // Heads of width 64 go to attention_tiles_cuda.cu and attention_tiles_backward_cuda.cu when they fit.
+#include "kernels/block_sum.h"
 #include "kernels/cuda/attention_tiles.h"
 #include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/cuda_ops.h"
@@ -45,17 +46,26 @@ __device__ static int dot(const head_view &v, const int8_t *a, const int8_t *b)
     return sum;
 }
 
-// acc[n] of channel lane + 32 n: one link of its chain.
-__device__ static inline void chain(float *acc, float weight, const int8_t *row, int64_t width)
+// acc[n] of channel lane + 32 n: the block of rows x, a row each `heads` rows, lane l holding row l's weight.
+__device__ static inline void add_block(float *acc, float weight, const head_view &v, const int8_t *x, int64_t rows)
 {
-    int lane = tv_warp_lane();
+    int lane = tv_warp_lane(), sums[CHAINS] = {0};
+    tv_block_scale scale = tv_block_scale_of(tv_warp_max(tv_magnitude_bits(weight)));
+    int integer = (int)rintf(weight * scale.to_integer);
+    for (int l = 0; l < TV_WARP && l < rows; l++) {
+        int by = __shfl_sync(0xFFFFFFFFu, integer, l);
+        const int8_t *row = x + l * v.heads * v.width;
+#pragma unroll
+        for (int n = 0; n < CHAINS; n++)
+            if (lane + 32 * n < v.width)
+                sums[n] += by * row[lane + 32 * n];
+    }
 #pragma unroll
     for (int n = 0; n < CHAINS; n++)
-        if (lane + 32 * n < width)
-            acc[n] = fmaf(weight, (float)row[lane + 32 * n], acc[n]);
+        acc[n] = fmaf((float)sums[n], scale.from_integer, acc[n]);
 }
 
-__device__ static inline void store_chains(const float *acc, float factor, float *out, int64_t width)
+__device__ static inline void store_sums(const float *acc, float factor, float *out, int64_t width)
 {
     int lane = tv_warp_lane();
 #pragma unroll
@@ -81,11 +91,11 @@ __device__ static void forward_query(const tv_attention_args &a, const head_view
     }
     sum = tv_warp_combine(sum);
     __syncwarp();
-    for (int64_t j = 0; j <= i; j++) {
-        int64_t vj = item(v, j);
-        chain(acc, e[j] * a.v_scale[vj], a.v + vj * v.width, v.width);
+    for (int64_t j0 = 0; j0 <= i; j0 += TV_BLOCK_ROWS) {
+        float weight = j0 + lane <= i ? e[j0 + lane] * a.v_scale[item(v, j0 + lane)] : 0.0f;
+        add_block(acc, weight, v, a.v + item(v, j0) * v.width, i + 1 - j0);
     }
-    store_chains(acc, 1.0f / sum, a.out + qi * v.width, v.width);
+    store_sums(acc, 1.0f / sum, a.out + qi * v.width, v.width);
     __syncwarp();
     if (lane == 0 && a.top)
         a.top[qi] = top;
@@ -171,33 +181,30 @@ __device__ static void backward_query(const tv_attention_backward_args &a, const
         int64_t j = j0 + lane <= i ? j0 + lane : i;
         pair_weights w = weigh(a, v, qi, item(v, j));
         float to_q = (w.p * (w.dp - sum)) * a.k_scale[item(v, j)];
-        for (int l = 0; l < TV_WARP && j0 + l <= i; l++)
-            chain(acc, __shfl_sync(0xFFFFFFFFu, to_q, l), a.k + item(v, j0 + l) * v.width, v.width);
+        add_block(acc, j0 + lane <= i ? to_q : 0.0f, v, a.k + item(v, j0) * v.width, i + 1 - j0);
     }
-    store_chains(acc, v.inv_sqrt, a.dq + qi * v.width, v.width);
+    store_sums(acc, v.inv_sqrt, a.dq + qi * v.width, v.width);
     if (lane == 0)
         delta[i] = sum;
 }
 
-// dk and dv of key j: chains over the queries j .. T-1.
+// dk and dv of key j: over the queries j .. T-1.
 __device__ static void backward_key(const tv_attention_backward_args &a, const head_view &v, int64_t j,
                                     const float *delta)
 {
     int lane = tv_warp_lane();
     int64_t kj = item(v, j);
     float dk[CHAINS] = {0}, dv[CHAINS] = {0};
-    for (int64_t i0 = j; i0 < v.context; i0 += TV_WARP) {
-        int64_t i = i0 + lane < v.context ? i0 + lane : v.context - 1, qi = item(v, i);
+    for (int64_t i0 = j - j % TV_BLOCK_ROWS; i0 < v.context; i0 += TV_BLOCK_ROWS) {
+        bool seen = i0 + lane >= j && i0 + lane < v.context;
+        int64_t i = seen ? i0 + lane : j, qi = item(v, i), row = item(v, i0) * v.width;
         pair_weights w = weigh(a, v, qi, kj);
         float to_k = (w.p * (w.dp - delta[i])) * (a.q_scale[qi] * v.inv_sqrt), to_v = w.p * a.g_scale[qi];
-        for (int l = 0; l < TV_WARP && i0 + l < v.context; l++) {
-            int64_t row = item(v, i0 + l) * v.width;
-            chain(dk, __shfl_sync(0xFFFFFFFFu, to_k, l), a.q + row, v.width);
-            chain(dv, __shfl_sync(0xFFFFFFFFu, to_v, l), a.g + row, v.width);
-        }
+        add_block(dk, seen ? to_k : 0.0f, v, a.q + row, v.context - i0);
+        add_block(dv, seen ? to_v : 0.0f, v, a.g + row, v.context - i0);
     }
-    store_chains(dk, 1.0f, a.dk + kj * v.width, v.width);
-    store_chains(dv, 1.0f, a.dv + kj * v.width, v.width);
+    store_sums(dk, 1.0f, a.dk + kj * v.width, v.width);
+    store_sums(dv, 1.0f, a.dv + kj * v.width, v.width);
 }
 
 __global__ static void attention_backward_kernel(tv_attention_backward_args a, bool wide)

@@ -1,26 +1,30 @@
-// What the tiled attention kernels share. A warp owns 16 rows, queries or keys, and walks over the other side, 32 rows a step.
+// What the tiled attention kernels share. A warp owns 16 rows, queries or keys, and walks over the other side, a block of 32 rows
+// (block_sum.h) a step.
 //
-// The integer dots of a step are m16n8k32 products. Lane 4 g + t holds the rows g and g + 8 and the columns 8 n + 2 t + e of a step, so
-// it always sees the same eight of sum32's 32 lanes, and they stay in registers. The weights then go to shared memory, and the float
-// chains run as an outer product a link: each lane has 8 rows x 4 channels in registers. The other side's rows lie in shared memory, as
-// bytes for the dots and as floats for the chains; those of the next step are on their way in registers meanwhile.
+// Both kinds of products run on int8 tensor cores, m16n8k32. In the dots of a step lane 4 g + t gets the rows g and g + 8 and the columns
+// 8 n + 2 t + e, so it always sees the same eight of sum32's 32 lanes, and they stay in registers. The weights that it makes of them become
+// two digits of a byte, Q = 256 high + low, and are the left operand of the block's sums as they lie: the order in which a product goes
+// through a step's columns is free, so the right operand, turned in shared memory, follows the lanes. The other side's rows of the next step
+// are on their way in registers meanwhile.
 //
-// A pair that the causal mask takes out gets weight +0. That link changes nothing: a chain starts at +0, its terms are whole multiples of
-// 2^-149, which never round to zero, and a sum of opposites is +0; so it is never -0, the only value to which +-0 adds a change.
+// A pair that the causal mask takes out gets weight +0: it raises no top and adds nothing.
 #ifndef TV_KERNELS_ATTENTION_TILES_CUH
 #define TV_KERNELS_ATTENTION_TILES_CUH
 
+#include "kernels/block_sum.h"
 #include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/mma_cuda.cuh"
+#include "kernels/cuda/vector_cuda.cuh"
 
 #define TV_TILE_WIDTH 64
 #define TV_TILE_ROWS 16 // of a warp
 #define TV_TILE_WARPS 4
 #define TV_TILE_BLOCK (TV_TILE_ROWS * TV_TILE_WARPS)
 #define TV_TILE_THREADS (TV_TILE_WARPS * TV_WARP)
-#define TV_TILE_STEP 32
-#define TV_TILE_GROUPS (TV_TILE_STEP / 8) // products a step
-#define TV_TILE_PITCH 20                  // of a column of weights: the lanes' stores then go to 32 banks
+#define TV_TILE_STEP TV_BLOCK_ROWS
+#define TV_TILE_GROUPS (TV_TILE_STEP / 8)  // products a step
+#define TV_TILE_PIECES (TV_TILE_WIDTH / 4) // words of a row
+#define TV_TILE_PITCH 40 // words of four turned channels: the lanes' stores and loads then meet few banks twice
 
 // One window and head: token i of the window is item first + i heads of [M, H]. The warp's rows begin at `row`, the block's at `tile`.
 typedef struct tv_tile_view {
@@ -29,14 +33,29 @@ typedef struct tv_tile_view {
     float inv_sqrt;
 } tv_tile_view;
 
-typedef float tv_tile_weights[TV_TILE_STEP][TV_TILE_PITCH];
-typedef float4 tv_tile_floats[TV_TILE_STEP][TV_TILE_WIDTH / 4];
-typedef uint32_t tv_tile_bytes[TV_TILE_STEP][TV_TILE_WIDTH / 4];
+// A step's rows as they are, for the dots: word p of row r at p xor 4 ((r / 2) mod 4).
+typedef uint32_t tv_tile_bytes[TV_TILE_STEP][TV_TILE_PIECES];
 
-// A thread's share of a step's rows: words beside each other of every eighth row.
+// A step's rows turned, for the sums: [c / 4][8 (c mod 4) + 2 t + half] holds channel c of the columns that lane t of four has in the first
+// or second half of the step.
+typedef uint32_t tv_tile_turned[TV_TILE_PIECES][TV_TILE_PITCH];
+
+// A thread's share of a step's rows: one word of each of the four rows that meet in a turned word.
 typedef struct tv_tile_share {
-    uint32_t word[TV_TILE_STEP * TV_TILE_WIDTH / 4 / TV_TILE_THREADS];
+    uint32_t word[4];
 } tv_tile_share;
+
+// A lane's weights of a step: [h][n][e] of row g + 8 h and column 8 n + 2 t + e.
+typedef float tv_tile_weights[2][TV_TILE_GROUPS][2];
+
+// The same as integers, and what their sums are multiplied by.
+typedef struct tv_tile_integers {
+    uint32_t low[4], high[4];
+    float from_integer[2];
+} tv_tile_integers;
+
+// Sums of the rows g + 8 h, channels 8 n + 2 t + e: [n][2 h + e].
+typedef float tv_tile_sums[TV_TILE_WIDTH / 8][4];
 
 __device__ static inline int tv_tile_g(void) { return tv_warp_lane() / 4; }
 __device__ static inline int tv_tile_t(void) { return tv_warp_lane() % 4; }
@@ -81,49 +100,68 @@ __device__ static inline tv_tile_side tv_tile_side_of(const tv_tile_view &v, con
     return {tv_tile_quarter(v, x, v.row + tv_tile_g()), tv_tile_quarter(v, x, v.row + tv_tile_g() + 8)};
 }
 
-// dots[2 h + e]: row g + 8 h with column 2 t + e of the n-th eight rows of the step.
-__device__ static inline void tv_tile_dots(const tv_tile_side &side, const tv_tile_bytes x, int n, int32_t dots[4])
+// dots[2 h + e]: row g + 8 h with column 2 t + e of the n-th eight rows of the step. The sums stay below 2^22: they are counted up from the bits of
+// 1.5 2^23 and are floats when that is taken off.
+__device__ static inline void tv_tile_dots(const tv_tile_side &side, const tv_tile_bytes x, int n, float dots[4])
 {
-    int4 other = *(const int4 *)&x[8 * n + tv_tile_g()][tv_tile_t() * 4];
+    const int32_t start = 0x4B400000;
+    int g = tv_tile_g();
+    int4 other = *(const int4 *)&x[8 * n + g][(tv_tile_t() ^ g / 2) * 4];
     uint32_t a[2][4] = {{(uint32_t)side.low.x, (uint32_t)side.high.x, (uint32_t)side.low.y, (uint32_t)side.high.y},
                         {(uint32_t)side.low.z, (uint32_t)side.high.z, (uint32_t)side.low.w, (uint32_t)side.high.w}};
     uint32_t b[2][2] = {{(uint32_t)other.x, (uint32_t)other.y}, {(uint32_t)other.z, (uint32_t)other.w}};
-    dots[0] = dots[1] = dots[2] = dots[3] = 0;
-    tv_mma_16832(dots, a[0], b[0]);
-    tv_mma_16832(dots, a[1], b[1]);
+    int32_t sums[4] = {start, start, start, start};
+    tv_mma_16832(sums, a[0], b[0]);
+    tv_mma_16832(sums, a[1], b[1]);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        dots[i] = __int_as_float(sums[i]) - __int_as_float(start);
 }
 
-#define TV_TILE_ROW_WORDS (TV_TILE_WIDTH / 4)
-#define TV_TILE_SHARE_ROWS (TV_TILE_THREADS / TV_TILE_ROW_WORDS) // between a thread's words
+// Where a thread's share lies: piece `piece` of the rows 16 half + 8 (i / 2) + 2 t + i mod 2, i = 0..3.
+typedef struct tv_tile_place {
+    int t, half, piece;
+} tv_tile_place;
+
+__device__ static inline tv_tile_place tv_tile_place_of(void)
+{
+    int lane = tv_warp_lane(), warp = threadIdx.x / TV_WARP;
+    return {lane / 8, warp % 2, warp / 2 * 8 + lane % 8};
+}
+
+__device__ static inline int tv_tile_place_row(const tv_tile_place &at, int i)
+{
+    return 16 * at.half + 8 * (i / 2) + 2 * at.t + i % 2;
+}
 
 // This thread's share of the rows from token i on.
 __device__ static inline tv_tile_share tv_tile_fetch(const tv_tile_view &v, const int8_t *x, int i)
 {
     tv_tile_share share;
-    int row = threadIdx.x / TV_TILE_ROW_WORDS, at = threadIdx.x % TV_TILE_ROW_WORDS * 4;
+    tv_tile_place at = tv_tile_place_of();
 #pragma unroll
-    for (int n = 0; n < (int)(sizeof share.word / sizeof *share.word); n++)
-        share.word[n] = *(const uint32_t *)(x + tv_tile_item(v, i + row + n * TV_TILE_SHARE_ROWS) * TV_TILE_WIDTH + at);
+    for (int n = 0; n < 4; n++)
+        share.word[n] =
+            *(const uint32_t *)(x + tv_tile_item(v, i + tv_tile_place_row(at, n)) * TV_TILE_WIDTH + 4 * at.piece);
     return share;
 }
 
 __device__ static inline void tv_tile_put_bytes(const tv_tile_share &share, tv_tile_bytes to)
 {
-    int row = threadIdx.x / TV_TILE_ROW_WORDS, piece = threadIdx.x % TV_TILE_ROW_WORDS;
+    tv_tile_place at = tv_tile_place_of();
 #pragma unroll
-    for (int n = 0; n < (int)(sizeof share.word / sizeof *share.word); n++)
-        to[row + n * TV_TILE_SHARE_ROWS][piece] = share.word[n];
+    for (int n = 0; n < 4; n++)
+        to[tv_tile_place_row(at, n)][at.piece ^ 4 * at.t] = share.word[n];
 }
 
-__device__ static inline void tv_tile_put_floats(const tv_tile_share &share, tv_tile_floats to)
+__device__ static inline void tv_tile_put_turned(const tv_tile_share &share, tv_tile_turned to)
 {
-    int row = threadIdx.x / TV_TILE_ROW_WORDS, piece = threadIdx.x % TV_TILE_ROW_WORDS;
+    tv_tile_place at = tv_tile_place_of();
+    uint32_t turned[4];
+    tv_turn4(share.word, turned);
 #pragma unroll
-    for (int n = 0; n < (int)(sizeof share.word / sizeof *share.word); n++) {
-        uint32_t w = share.word[n];
-        to[row + n * TV_TILE_SHARE_ROWS][piece] =
-            make_float4((float)(int8_t)w, (float)(int8_t)(w >> 8), (float)(int8_t)(w >> 16), (float)(int8_t)(w >> 24));
-    }
+    for (int n = 0; n < 4; n++)
+        to[at.piece][8 * n + 2 * at.t + at.half] = turned[n];
 }
 
 // Scales of a step: those of `low` for the first TV_TILE_STEP threads, those of `high` for as many behind them; others get 0.
@@ -141,37 +179,86 @@ __device__ static inline void tv_tile_put_scale(float scale, float to[2][TV_TILE
         to[threadIdx.x / TV_TILE_STEP][threadIdx.x % TV_TILE_STEP] = scale;
 }
 
-// One step of the chains acc[m][c] of rows 8 (lane / 16) + m, channels 4 (lane mod 16) + c.
-__device__ static inline void tv_tile_chain(const tv_tile_weights weights, const tv_tile_floats x, float acc[8][4])
+// The larger one; NaN when one of them is.
+__device__ static inline float tv_tile_larger(float a, float b)
 {
-    int lane = tv_warp_lane(), row = lane / 16 * 8;
-#pragma unroll 8
-    for (int j = 0; j < TV_TILE_STEP; j++) {
-        float4 low = *(const float4 *)&weights[j][row], high = *(const float4 *)&weights[j][row + 4];
-        float4 y = x[j][lane % 16];
-        float w[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
+}
+
+// tv_exp(x) for x <= 0: the value before the last scaling by 2^-64 is normal, so only that rounds. 0 x lets a NaN through.
+__device__ static inline float tv_tile_exp(float x)
+{
+    float p, clamped = tv_tile_larger(x, -105.0f);
+    int n;
+    tv_exp_parts(clamped, &p, &n);
+    return fmaf(tv_bits_float(tv_float_bits(p) + ((uint32_t)(n + 64) << 23)), 0x1p-64f, clamped * 0.0f);
+}
+
+__device__ static inline tv_tile_integers tv_tile_integers_of(const tv_tile_weights w)
+{
+    const float magic = 12582912.0f; // leaves an integer in the low bits
+    tv_tile_integers q;
 #pragma unroll
-        for (int m = 0; m < 8; m++) {
-            acc[m][0] = fmaf(w[m], y.x, acc[m][0]);
-            acc[m][1] = fmaf(w[m], y.y, acc[m][1]);
-            acc[m][2] = fmaf(w[m], y.z, acc[m][2]);
-            acc[m][3] = fmaf(w[m], y.w, acc[m][3]);
+    for (int h = 0; h < 2; h++) {
+        float top = 0.0f;
+#pragma unroll
+        for (int n = 0; n < TV_TILE_GROUPS; n++)
+            top = tv_tile_larger(tv_tile_larger(fabsf(w[h][n][0]), fabsf(w[h][n][1])), top);
+        top = tv_tile_larger(top, __shfl_xor_sync(0xFFFFFFFFu, top, 1));
+        top = tv_tile_larger(top, __shfl_xor_sync(0xFFFFFFFFu, top, 2));
+        tv_block_scale scale = tv_block_scale_of(tv_float_bits(top));
+        q.from_integer[h] = scale.from_integer;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float *x = w[h][2 * half], *y = w[h][2 * half + 1];
+            float by = scale.to_integer;
+            uint32_t a =
+                __byte_perm(tv_float_bits(fmaf(x[0], by, magic)), tv_float_bits(fmaf(x[1], by, magic)), 0x5140u);
+            uint32_t b =
+                __byte_perm(tv_float_bits(fmaf(y[0], by, magic)), tv_float_bits(fmaf(y[1], by, magic)), 0x5140u);
+            q.low[h + 2 * half] = __byte_perm(a, b, 0x5410u);
+            q.high[h + 2 * half] = __byte_perm(a, b, 0x7632u);
         }
+    }
+    return q;
+}
+
+// Add a block's sums with the rows x.
+__device__ static inline void tv_tile_add(const tv_tile_integers &q, const tv_tile_turned x, tv_tile_sums acc)
+{
+    int g = tv_tile_g(), t = tv_tile_t();
+#pragma unroll
+    for (int n = 0; n < TV_TILE_WIDTH / 8; n++) {
+        uint2 columns = *(const uint2 *)&x[2 * n + g / 4][8 * (g % 4) + 2 * t];
+        uint32_t b[2] = {columns.x, columns.y};
+        int32_t sums[4] = {0, 0, 0, 0};
+        tv_mma_16832(sums, q.high, b);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            sums[i] *= 256;
+        tv_mma_16832_unsigned(sums, q.low, b);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            acc[n][i] = fmaf((float)sums[i], q.from_integer[i / 2], acc[n][i]);
     }
 }
 
-// out = acc times factor[row of the warp], for the rows inside the window.
-__device__ static inline void tv_tile_store(const tv_tile_view &v, const float acc[8][4], const float factor[8],
+// out = acc times `low` for row g and `high` for row g + 8, where they lie inside the window.
+__device__ static inline void tv_tile_store(const tv_tile_view &v, const tv_tile_sums acc, float low, float high,
                                             float *out)
 {
-    int lane = tv_warp_lane(), row = v.row + lane / 16 * 8;
 #pragma unroll
-    for (int m = 0; m < 8; m++)
-        if (row + m < v.context) {
-            float4 y =
-                make_float4(acc[m][0] * factor[m], acc[m][1] * factor[m], acc[m][2] * factor[m], acc[m][3] * factor[m]);
-            *(float4 *)(out + tv_tile_item(v, row + m) * TV_TILE_WIDTH + lane % 16 * 4) = y;
-        }
+    for (int h = 0; h < 2; h++) {
+        int i = v.row + tv_tile_g() + 8 * h;
+        float factor = h == 0 ? low : high, *row = out + tv_tile_item(v, i) * TV_TILE_WIDTH + 2 * tv_tile_t();
+        if (i >= v.context)
+            continue;
+#pragma unroll
+        for (int n = 0; n < TV_TILE_WIDTH / 8; n++)
+            *(float2 *)(row + 8 * n) = make_float2(acc[n][2 * h] * factor, acc[n][2 * h + 1] * factor);
+    }
 }
 
 // sum32's tree over sums[n][e], the lanes 8 n + 2 t + e of one row; every t gets the sum.

@@ -19,17 +19,17 @@ __device__ static inline query_values query_at(const tv_attention_backward_args 
     return {a.q_scale[qi] * v.inv_sqrt, a.top[qi], 1.0f / a.norm[qi], a.g_scale[qi]};
 }
 
-__device__ static inline pair_weights weigh(const query_values &q, float k_scale, float v_scale, int32_t score_dot,
-                                            int32_t dp_dot)
+__device__ static inline pair_weights weigh(const query_values &q, float k_scale, float v_scale, float score_dot,
+                                            float dp_dot)
 {
-    float score = (float)score_dot * (q.c * k_scale);
-    return {tv_exp(score - q.top) * q.inverse, (float)dp_dot * (q.g_scale * v_scale)};
+    float score = score_dot * (q.c * k_scale);
+    return {tv_tile_exp(score - q.top) * q.inverse, dp_dot * (q.g_scale * v_scale)};
 }
 
-// The keys of a step: for the dots k and v, for dq's chain k.
+// The keys of a step: for the dots k and v, for dq's sums k. Steps take turns in two of them.
 typedef struct key_step {
     tv_tile_bytes keys, values;
-    tv_tile_floats chain;
+    tv_tile_turned turned;
     float scales[2][TV_TILE_STEP]; // s_k, s_v
 } key_step;
 
@@ -53,7 +53,7 @@ __device__ static inline void put_keys(const key_share &share, key_step &step)
 
 __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) delta_kernel(tv_attention_backward_args a)
 {
-    __shared__ __align__(16) key_step step;
+    __shared__ __align__(16) key_step steps[2];
     tv_tile_view v = tv_tile_view_of(a.tokens, a.heads, a.context, true);
     int end = tv_tile_end(v, v.tile, TV_TILE_BLOCK), own_end = tv_tile_end(v, v.row, TV_TILE_ROWS);
     tv_tile_side q = tv_tile_side_of(v, a.q), g = tv_tile_side_of(v, a.g);
@@ -61,7 +61,7 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) delta_kernel(tv_att
     float sums[2][TV_TILE_GROUPS][2] = {{{0}}};
     key_share next = fetch_keys(a, v, 0);
     for (int j0 = 0; j0 < end; j0 += TV_TILE_STEP) {
-        __syncthreads();
+        key_step &step = steps[j0 / TV_TILE_STEP % 2];
         put_keys(next, step);
         __syncthreads();
         next = fetch_keys(a, v, j0 + TV_TILE_STEP);
@@ -69,7 +69,7 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) delta_kernel(tv_att
             continue;
 #pragma unroll
         for (int n = 0; n < TV_TILE_GROUPS; n++) {
-            int32_t scores[4], dps[4];
+            float scores[4], dps[4];
             tv_tile_dots(q, step.keys, n, scores);
             tv_tile_dots(g, step.values, n, dps);
 #pragma unroll
@@ -101,7 +101,7 @@ __device__ static inline void weigh_keys(const tv_tile_view &v, const tv_tile_si
 {
 #pragma unroll
     for (int n = 0; n < TV_TILE_GROUPS; n++) {
-        int32_t scores[4], dps[4];
+        float scores[4], dps[4];
         tv_tile_dots(side[0], step.keys, n, scores);
         tv_tile_dots(side[1], step.values, n, dps);
 #pragma unroll
@@ -113,7 +113,7 @@ __device__ static inline void weigh_keys(const tv_tile_view &v, const tv_tile_si
                     weigh(at[h], step.scales[0][column], step.scales[1][column], scores[2 * h + e], dps[2 * h + e]);
                 float to_q = (w.p * (w.dp - delta[h])) * step.scales[0][column];
                 bool seen = j0 + column <= v.row + tv_tile_g() + 8 * h;
-                weights[column][tv_tile_g() + 8 * h] = seen ? to_q : 0.0f;
+                weights[h][n][e] = seen ? to_q : 0.0f;
             }
         }
     }
@@ -121,13 +121,13 @@ __device__ static inline void weigh_keys(const tv_tile_view &v, const tv_tile_si
 
 __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) dq_kernel(tv_attention_backward_args a)
 {
-    __shared__ __align__(16) tv_tile_weights weights[TV_TILE_WARPS];
-    __shared__ __align__(16) key_step step;
+    __shared__ __align__(16) key_step steps[2];
     tv_tile_view v = tv_tile_view_of(a.tokens, a.heads, a.context, true);
-    int warp = threadIdx.x / TV_WARP, end = tv_tile_end(v, v.tile, TV_TILE_BLOCK);
+    int end = tv_tile_end(v, v.tile, TV_TILE_BLOCK);
     tv_tile_side side[2] = {tv_tile_side_of(v, a.q), tv_tile_side_of(v, a.g)};
     query_values at[2];
-    float delta[2], acc[8][4] = {{0}}, factor[8];
+    float delta[2];
+    tv_tile_sums acc = {{0}};
     for (int h = 0; h < 2; h++) {
         int i = v.row + tv_tile_g() + 8 * h;
         at[h] = query_at(a, v, i);
@@ -135,23 +135,19 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) dq_kernel(tv_attent
     }
     key_share next = fetch_keys(a, v, 0);
     for (int j0 = 0; j0 < end; j0 += TV_TILE_STEP) {
-        __syncthreads();
+        key_step &step = steps[j0 / TV_TILE_STEP % 2];
         put_keys(next, step);
-        tv_tile_put_floats(next.keys, step.chain);
+        tv_tile_put_turned(next.keys, step.turned);
         __syncthreads();
         next = fetch_keys(a, v, j0 + TV_TILE_STEP);
         if (j0 >= tv_tile_end(v, v.row, TV_TILE_ROWS))
             continue;
-        weigh_keys(v, side, j0, at, delta, step, weights[warp]);
-        __syncwarp();
-        tv_tile_chain(weights[warp], step.chain, acc);
-        __syncwarp();
+        tv_tile_weights weights;
+        weigh_keys(v, side, j0, at, delta, step, weights);
+        tv_tile_add(tv_tile_integers_of(weights), step.turned, acc);
     }
-#pragma unroll
-    for (int m = 0; m < 8; m++)
-        factor[m] = v.inv_sqrt;
-    __syncwarp();
-    tv_tile_store(v, acc, factor, a.dq);
+    __syncwarp(); // every lane has read its delta
+    tv_tile_store(v, acc, v.inv_sqrt, v.inv_sqrt, a.dq);
 }
 
 // What a step of dk and dv takes from its queries.
@@ -159,7 +155,7 @@ typedef struct query_step {
     query_values at[TV_TILE_STEP];
     float delta[TV_TILE_STEP];
     tv_tile_bytes queries, gradients;
-    tv_tile_floats q_chain, g_chain;
+    tv_tile_turned turned_queries, turned_gradients;
 } query_step;
 
 // What a thread brings to it; the values of a query come from the first TV_TILE_STEP threads.
@@ -183,22 +179,22 @@ __device__ static inline void put_queries(const query_share &share, query_step &
 {
     tv_tile_put_bytes(share.queries, step.queries);
     tv_tile_put_bytes(share.gradients, step.gradients);
-    tv_tile_put_floats(share.queries, step.q_chain);
-    tv_tile_put_floats(share.gradients, step.g_chain);
+    tv_tile_put_turned(share.queries, step.turned_queries);
+    tv_tile_put_turned(share.gradients, step.turned_gradients);
     if (threadIdx.x < TV_TILE_STEP) {
         step.at[threadIdx.x] = share.at;
         step.delta[threadIdx.x] = share.delta;
     }
 }
 
-// to_k = ds c and to_v = p s_g of a step of queries. side: k and v of the warp's keys; scales: their s_k and s_v.
+// to_k = ds c and to_v = p s_g of a step of queries, one block of their sums. side: k and v of the warp's keys; scales: their s_k and s_v.
 __device__ static inline void weigh_queries(const tv_tile_view &v, const tv_tile_side side[2], int i0,
                                             const float scales[2][2], const query_step &step, tv_tile_weights to_k,
                                             tv_tile_weights to_v)
 {
 #pragma unroll
     for (int n = 0; n < TV_TILE_GROUPS; n++) {
-        int32_t scores[4], dps[4];
+        float scores[4], dps[4];
         tv_tile_dots(side[0], step.queries, n, scores);
         tv_tile_dots(side[1], step.gradients, n, dps);
 #pragma unroll
@@ -211,8 +207,8 @@ __device__ static inline void weigh_queries(const tv_tile_view &v, const tv_tile
                 pair_weights w = weigh(at, scales[0][h], scales[1][h], scores[2 * h + e], dps[2 * h + e]);
                 float ds = w.p * (w.dp - step.delta[column]);
                 bool seen = i >= v.row + row && i < v.context;
-                to_k[column][row] = seen ? ds * at.c : 0.0f;
-                to_v[column][row] = seen ? w.p * at.g_scale : 0.0f;
+                to_k[h][n][e] = seen ? ds * at.c : 0.0f;
+                to_v[h][n][e] = seen ? w.p * at.g_scale : 0.0f;
             }
         }
     }
@@ -220,12 +216,11 @@ __device__ static inline void weigh_queries(const tv_tile_view &v, const tv_tile
 
 __global__ static void __launch_bounds__(TV_TILE_THREADS, 3) dk_dv_kernel(tv_attention_backward_args a)
 {
-    __shared__ __align__(16) tv_tile_weights to_k[TV_TILE_WARPS], to_v[TV_TILE_WARPS];
-    __shared__ __align__(16) query_step step;
+    __shared__ __align__(16) query_step steps[2];
     tv_tile_view v = tv_tile_view_of(a.tokens, a.heads, a.context, false);
-    int warp = threadIdx.x / TV_WARP;
     tv_tile_side side[2] = {tv_tile_side_of(v, a.k), tv_tile_side_of(v, a.v)};
-    float scales[2][2], dk[8][4] = {{0}}, dv[8][4] = {{0}}, factor[8];
+    float scales[2][2];
+    tv_tile_sums dk = {{0}}, dv = {{0}};
     for (int h = 0; h < 2; h++) {
         int64_t kj = tv_tile_item(v, v.row + tv_tile_g() + 8 * h);
         scales[0][h] = a.k_scale[kj];
@@ -233,23 +228,19 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 3) dk_dv_kernel(tv_att
     }
     query_share next = fetch_queries(a, v, v.tile);
     for (int i0 = v.tile; i0 < v.context; i0 += TV_TILE_STEP) {
-        __syncthreads();
+        query_step &step = steps[i0 / TV_TILE_STEP % 2];
         put_queries(next, step);
         __syncthreads();
         next = fetch_queries(a, v, i0 + TV_TILE_STEP);
         if (i0 + TV_TILE_STEP <= v.row || v.row >= v.context)
             continue;
-        weigh_queries(v, side, i0, scales, step, to_k[warp], to_v[warp]);
-        __syncwarp();
-        tv_tile_chain(to_k[warp], step.q_chain, dk);
-        tv_tile_chain(to_v[warp], step.g_chain, dv);
-        __syncwarp();
+        tv_tile_weights to_k, to_v;
+        weigh_queries(v, side, i0, scales, step, to_k, to_v);
+        tv_tile_add(tv_tile_integers_of(to_v), step.turned_gradients, dv);
+        tv_tile_add(tv_tile_integers_of(to_k), step.turned_queries, dk);
     }
-#pragma unroll
-    for (int m = 0; m < 8; m++)
-        factor[m] = 1.0f;
-    tv_tile_store(v, dk, factor, a.dk);
-    tv_tile_store(v, dv, factor, a.dv);
+    tv_tile_store(v, dk, 1.0f, 1.0f, a.dk);
+    tv_tile_store(v, dv, 1.0f, 1.0f, a.dv);
 }
 
 extern "C" int attention_backward_tiles_fits(const tv_attention_backward_args *a)

@@ -3,23 +3,25 @@
 #include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/attention_tiles.h"
 
-// The keys of a step and, for the second walk, their values.
+// The keys of a step and, for the second walk, their values. Steps take turns in two of them.
 typedef struct key_step {
     tv_tile_bytes keys;
-    tv_tile_floats values;
+    tv_tile_turned values;
     float scales[2][TV_TILE_STEP]; // s_k, s_v
 } key_step;
 
+__device__ static inline float score_of(float dot, float c, float k_scale) { return dot * (c * k_scale); }
+
 // top[h] of row g + 8 h; all warps of the block walk together.
 __device__ static void find_tops(const tv_attention_args &a, const tv_tile_view &v, const tv_tile_side &q,
-                                 const float c[2], key_step &step, float top[2])
+                                 const float c[2], key_step steps[2], float top[2])
 {
     int end = tv_tile_end(v, v.tile, TV_TILE_BLOCK), own_end = tv_tile_end(v, v.row, TV_TILE_ROWS);
     tv_tile_share keys = tv_tile_fetch(v, a.k, 0);
     float scale = tv_tile_fetch_scale(v, a.k_scale, a.v_scale, 0);
     top[0] = top[1] = tv_bits_float(0xFF800000u);
     for (int j0 = 0; j0 < end; j0 += TV_TILE_STEP) {
-        __syncthreads();
+        key_step &step = steps[j0 / TV_TILE_STEP % 2];
         tv_tile_put_bytes(keys, step.keys);
         tv_tile_put_scale(scale, step.scales);
         __syncthreads();
@@ -29,19 +31,20 @@ __device__ static void find_tops(const tv_attention_args &a, const tv_tile_view 
             continue;
 #pragma unroll
         for (int n = 0; n < TV_TILE_GROUPS; n++) {
-            int32_t dots[4];
+            float dots[4];
             tv_tile_dots(q, step.keys, n, dots);
 #pragma unroll
             for (int e = 0; e < 2; e++) {
                 int column = 8 * n + 2 * tv_tile_t() + e;
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
-                    float score = (float)dots[2 * h + e] * (c[h] * step.scales[0][column]);
+                    float score = score_of(dots[2 * h + e], c[h], step.scales[0][column]);
                     top[h] = j0 + column <= v.row + tv_tile_g() + 8 * h && score > top[h] ? score : top[h];
                 }
             }
         }
     }
+    __syncthreads();
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         for (int x = 2; x >= 1; x >>= 1) {
@@ -52,24 +55,24 @@ __device__ static void find_tops(const tv_attention_args &a, const tv_tile_view 
     }
 }
 
-// The weights e_j s_v[j] of a step, and their links of the sums.
+// The weights e_j s_v[j] of a step, and their links of the sums of e_j.
 __device__ static inline void weigh(const tv_tile_view &v, const tv_tile_side &q, int j0, const float c[2],
                                     const float top[2], const key_step &step, tv_tile_weights weights,
                                     float sums[2][TV_TILE_GROUPS][2])
 {
 #pragma unroll
     for (int n = 0; n < TV_TILE_GROUPS; n++) {
-        int32_t dots[4];
+        float dots[4];
         tv_tile_dots(q, step.keys, n, dots);
 #pragma unroll
         for (int e = 0; e < 2; e++) {
             int column = 8 * n + 2 * tv_tile_t() + e;
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                float score = (float)dots[2 * h + e] * (c[h] * step.scales[0][column]);
-                float y = j0 + column <= v.row + tv_tile_g() + 8 * h ? tv_exp(score - top[h]) : 0.0f;
+                float y = tv_tile_exp(score_of(dots[2 * h + e], c[h], step.scales[0][column]) - top[h]);
+                y = j0 + column <= v.row + tv_tile_g() + 8 * h ? y : 0.0f;
                 sums[h][n][e] += y;
-                weights[column][tv_tile_g() + 8 * h] = y * step.scales[1][column];
+                weights[h][n][e] = y * step.scales[1][column];
             }
         }
     }
@@ -77,22 +80,21 @@ __device__ static inline void weigh(const tv_tile_view &v, const tv_tile_side &q
 
 __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) attention_tiles_kernel(tv_attention_args a)
 {
-    __shared__ __align__(16) tv_tile_weights weights[TV_TILE_WARPS];
-    __shared__ __align__(16) key_step step;
-    __shared__ float inverse[TV_TILE_BLOCK];
+    __shared__ __align__(16) key_step steps[2];
     tv_tile_view v = tv_tile_view_of(a.tokens, a.heads, a.context, true);
-    int warp = threadIdx.x / TV_WARP, end = tv_tile_end(v, v.tile, TV_TILE_BLOCK);
+    int end = tv_tile_end(v, v.tile, TV_TILE_BLOCK);
     tv_tile_side q = tv_tile_side_of(v, a.q);
-    float c[2], top[2], acc[8][4] = {{0}}, sums[2][TV_TILE_GROUPS][2] = {{{0}}}, factor[8];
+    float c[2], top[2], sums[2][TV_TILE_GROUPS][2] = {{{0}}}, inverse[2];
+    tv_tile_sums acc = {{0}};
     for (int h = 0; h < 2; h++)
         c[h] = a.q_scale[tv_tile_item(v, v.row + tv_tile_g() + 8 * h)] * v.inv_sqrt;
-    find_tops(a, v, q, c, step, top);
+    find_tops(a, v, q, c, steps, top);
     tv_tile_share keys = tv_tile_fetch(v, a.k, 0), values = tv_tile_fetch(v, a.v, 0);
     float scale = tv_tile_fetch_scale(v, a.k_scale, a.v_scale, 0);
     for (int j0 = 0; j0 < end; j0 += TV_TILE_STEP) {
-        __syncthreads();
+        key_step &step = steps[j0 / TV_TILE_STEP % 2];
         tv_tile_put_bytes(keys, step.keys);
-        tv_tile_put_floats(values, step.values);
+        tv_tile_put_turned(values, step.values);
         tv_tile_put_scale(scale, step.scales);
         __syncthreads();
         keys = tv_tile_fetch(v, a.k, j0 + TV_TILE_STEP);
@@ -100,27 +102,21 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) attention_tiles_ker
         scale = tv_tile_fetch_scale(v, a.k_scale, a.v_scale, j0 + TV_TILE_STEP);
         if (j0 >= tv_tile_end(v, v.row, TV_TILE_ROWS))
             continue;
-        weigh(v, q, j0, c, top, step, weights[warp], sums);
-        __syncwarp();
-        tv_tile_chain(weights[warp], step.values, acc);
-        __syncwarp();
+        tv_tile_weights weights;
+        weigh(v, q, j0, c, top, step, weights, sums);
+        tv_tile_add(tv_tile_integers_of(weights), step.values, acc);
     }
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        int row = tv_tile_g() + 8 * h;
+        int i = v.row + tv_tile_g() + 8 * h;
         float norm = tv_tile_combine(sums[h]);
-        if (tv_tile_t() == 0)
-            inverse[warp * TV_TILE_ROWS + row] = 1.0f / norm;
-        if (tv_tile_t() == 0 && v.row + row < v.context && a.top)
-            a.top[tv_tile_item(v, v.row + row)] = top[h];
-        if (tv_tile_t() == 0 && v.row + row < v.context && a.norm)
-            a.norm[tv_tile_item(v, v.row + row)] = norm;
+        inverse[h] = 1.0f / norm;
+        if (tv_tile_t() == 0 && i < v.context && a.top)
+            a.top[tv_tile_item(v, i)] = top[h];
+        if (tv_tile_t() == 0 && i < v.context && a.norm)
+            a.norm[tv_tile_item(v, i)] = norm;
     }
-    __syncwarp();
-#pragma unroll
-    for (int m = 0; m < 8; m++)
-        factor[m] = inverse[warp * TV_TILE_ROWS + tv_warp_lane() / 16 * 8 + m];
-    tv_tile_store(v, acc, factor, a.out);
+    tv_tile_store(v, acc, inverse[0], inverse[1], a.out);
 }
 
 extern "C" int attention_tiles_fits(const tv_attention_args *a)

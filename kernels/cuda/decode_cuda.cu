@@ -4,6 +4,7 @@
 // for a word. The transposed copy is made of 4 x 4 bytes in registers, so that all stores are of 16 bytes where the output's borders allow.
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/many_cuda.cuh"
+#include "kernels/cuda/vector_cuda.cuh"
 
 #define THREADS 320
 #define ROWS 128
@@ -133,15 +134,6 @@ __device__ static inline void put(int8_t *to, uint4 value, int64_t room)
     }
 }
 
-// out[j]: byte j of a, b, c, d.
-__device__ static inline void turn4(const uint32_t *x, uint32_t out[4])
-{
-    uint32_t a = __byte_perm(x[0], x[1], 0x5140), b = __byte_perm(x[2], x[3], 0x5140);
-    uint32_t c = __byte_perm(x[0], x[1], 0x7362), d = __byte_perm(x[2], x[3], 0x7362);
-    out[0] = __byte_perm(a, b, 0x5410), out[1] = __byte_perm(a, b, 0x7632);
-    out[2] = __byte_perm(c, d, 0x5410), out[3] = __byte_perm(c, d, 0x7632);
-}
-
 // Four columns of 16 rows into w8t.
 __device__ static inline void store_turned(const tv_decode_args &a, int64_t n0, int64_t k0, int group, int word,
                                            const uint32_t *tile)
@@ -153,7 +145,7 @@ __device__ static inline void store_turned(const tv_decode_args &a, int64_t n0, 
         x[i] = tile[place(group * TURN + i, word)];
 #pragma unroll
     for (int i = 0; i < TURN / 4; i++)
-        turn4(x + 4 * i, turned[i]);
+        tv_turn4(x + 4 * i, turned[i]);
 #pragma unroll
     for (int j = 0; j < 4; j++)
         if (k0 + 4 * word + j < a.cols)

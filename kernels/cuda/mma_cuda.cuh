@@ -78,6 +78,15 @@ __device__ static inline void tv_mma_16832(int32_t c[4], const uint32_t a[4], co
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// The same with unsigned bytes on the left.
+__device__ static inline void tv_mma_16832_unsigned(int32_t c[4], const uint32_t a[4], const uint32_t *b)
+{
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, "
+                 "%1, %2, %3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 // Add the products of one shared stage to the warp's accumulators.
 __device__ static inline void tv_mma_stage(const int8_t *a_tile, const int8_t *b_tile, int32_t acc[4][4][4])
 {

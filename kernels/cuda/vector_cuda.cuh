@@ -50,6 +50,15 @@ __device__ static inline uint32_t tv_pack4(uint32_t a, uint32_t b, uint32_t c, u
     return __byte_perm(__byte_perm(a, b, 0x0040u), __byte_perm(c, d, 0x0040u), 0x5410u);
 }
 
+// out[j]: byte j of x[0], x[1], x[2], x[3].
+__device__ static inline void tv_turn4(const uint32_t *x, uint32_t out[4])
+{
+    uint32_t a = __byte_perm(x[0], x[1], 0x5140u), b = __byte_perm(x[2], x[3], 0x5140u);
+    uint32_t c = __byte_perm(x[0], x[1], 0x7362u), d = __byte_perm(x[2], x[3], 0x7362u);
+    out[0] = __byte_perm(a, b, 0x5410u), out[1] = __byte_perm(a, b, 0x7632u);
+    out[2] = __byte_perm(c, d, 0x5410u), out[3] = __byte_perm(c, d, 0x7632u);
+}
+
 // rint(v inverse) of four; inverse 0 stands for a row whose q are all 0, whatever v holds.
 __device__ static inline uint32_t tv_quantize4(float4 v, float inverse)
 {
