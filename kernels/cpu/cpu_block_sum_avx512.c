@@ -5,19 +5,22 @@
 
 enum { LANES = 16, VECTORS = TV_SUM_CHANNELS / LANES };
 
-// One block, TV_SUM_CHANNELS channels: pairs [begin, end) with exact sums in registers.
+// Sums have the type of their lanes: gcc 12 keeps copies of __m512i and __m256i on the stack where the type changes.
+typedef int32_t ints __attribute__((vector_size(64)));
+
+// One block, TV_SUM_CHANNELS channels: pairs [begin, end), at least one, with exact sums in registers.
 static inline void sum_block(const tv_block_sum *at, int64_t channel, int64_t begin, int64_t end)
 {
-    __m512i sum[TV_SUM_ROWS][VECTORS];
+    ints sum[TV_SUM_ROWS][VECTORS];
     const uint32_t *w = at->w + begin * at->pair_stride, *x = at->x + begin * at->channels + channel;
     const float *from = at->from + begin / TV_BLOCK_PAIRS;
-    int64_t row_stride = at->row_stride;
+    int64_t row_stride = at->row_stride, pair_stride = at->pair_stride, channels = at->channels;
 #pragma GCC unroll 8
     for (int r = 0; r < TV_SUM_ROWS; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++)
-            sum[r][v] = _mm512_setzero_si512();
-    for (int64_t s = begin; s < end; s++) {
+            sum[r][v] = (ints){0};
+    do {
         __m512i value[VECTORS];
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++)
@@ -27,19 +30,19 @@ static inline void sum_block(const tv_block_sum *at, int64_t channel, int64_t be
             __m512i weight = _mm512_set1_epi32((int)w[r * row_stride]);
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v++)
-                sum[r][v] = _mm512_dpwssd_epi32(sum[r][v], weight, value[v]);
+                sum[r][v] = (ints)_mm512_dpwssd_epi32((__m512i)sum[r][v], weight, value[v]);
         }
-        w += at->pair_stride;
-        x += at->channels;
-    }
+        w += pair_stride;
+        x += channels;
+    } while (++begin < end);
 #pragma GCC unroll 8
     for (int r = 0; r < TV_SUM_ROWS; r++) {
-        float *out = at->out + r * at->channels + channel;
+        float *out = at->out + r * channels + channel;
         __m512 factor = _mm512_set1_ps(from[r * at->from_stride]);
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++)
-            _mm512_storeu_ps(out + v * LANES,
-                             _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][v]), factor, _mm512_loadu_ps(out + v * LANES)));
+            _mm512_storeu_ps(out + v * LANES, _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)sum[r][v]), factor,
+                                                              _mm512_loadu_ps(out + v * LANES)));
     }
 }
 
