@@ -6,11 +6,13 @@
 // Scratch of one head.
 typedef struct buffers {
     void *k_panels, *a_panel;
-    float *v;                      // [context, channels]
+    uint32_t *v;                   // [context / 2, channels]
     float *k_scale, *v_scale;      // [keys]
     int32_t *sums;                 // [TV_GEMM_MR, keys]
-    float *weights;                // [TV_QUERY_BLOCK, keys]
-    float *out;                    // [TV_CHAIN_ROWS, channels]
+    float *weights;                // [keys], one query
+    int16_t *integers;             // [TV_QUERY_BLOCK, keys]
+    float *from;                   // [TV_QUERY_BLOCK, blocks]
+    float *out;                    // [TV_SUM_ROWS, channels]
     float inverse[TV_QUERY_BLOCK]; // 1 / l
 } buffers;
 
@@ -24,31 +26,33 @@ static size_t carve_buffers(const tv_head_shape *shape, char *base, buffers *b)
     tv_carve carve = {.base = base};
     b->k_panels = TV_ISA_NAME(tv_carve_panels)(&carve, shape);
     b->a_panel = TV_ISA_NAME(tv_carve_take)(&carve, TV_GEMM_PACK_ROWS * TV_GEMM_DEPTH, TV_GEMM_ITEM_BYTES);
-    b->v = TV_ISA_NAME(tv_carve_take)(&carve, shape->context * shape->channels, sizeof(float));
+    b->v = TV_ISA_NAME(tv_carve_take)(&carve, (shape->context + 1) / 2 * shape->channels, sizeof(uint32_t));
     b->k_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->keys, sizeof(float));
     b->v_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->keys, sizeof(float));
     b->sums = TV_ISA_NAME(tv_carve_take)(&carve, TV_GEMM_MR * shape->keys, sizeof(int32_t));
-    b->weights = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(float));
-    b->out = TV_ISA_NAME(tv_carve_take)(&carve, TV_CHAIN_ROWS * shape->channels, sizeof(float));
+    b->weights = TV_ISA_NAME(tv_carve_take)(&carve, shape->keys, sizeof(float));
+    b->integers = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(int16_t));
+    b->from = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->blocks, sizeof(float));
+    b->out = TV_ISA_NAME(tv_carve_take)(&carve, TV_SUM_ROWS * shape->channels, sizeof(float));
     return carve.used;
 }
 
 // One query and its rows of the buffers.
 typedef struct query {
-    int64_t token;       // [M, H] index
-    int64_t count, last; // keys it sees; weights that the chains read
+    int64_t token;        // [M, H] index
+    int64_t count, whole; // keys it sees; weights that the sums may read, whole blocks
     const int32_t *sums;
-    float *weights;
+    int16_t *integers;
+    float *from;
 } query;
 
-// Scores of a query, from its integer products, become its weights e_j s_v[j] and 1 / l. Weights of later keys, up
-// to `last`, are 0. The loops run over whole vectors: items from `count` on hold a number that changes neither the
+// Scores of a query, from its integer products, become its weights e_j s_v[j] and 1 / l. Weights of later keys are 0. The loops run over whole vectors: items from `count` on hold a number that changes neither the
 // maximum nor a lane (x + -0 = x).
 static float query_weights(const job *j, const buffers *b, const query *at)
 {
     const tv_attention_args *a = j->args;
     const int32_t *restrict sums = at->sums;
-    float *restrict weights = at->weights;
+    float *restrict weights = b->weights;
     const float *restrict k_scale = b->k_scale, *restrict v_scale = b->v_scale;
     int64_t count = at->count, whole = tv_head_whole(count);
     float c = a->q_scale[at->token] * j->shape.inv_sqrt, lane[TV_LANES] = {0};
@@ -64,8 +68,9 @@ static float query_weights(const job *j, const buffers *b, const query *at)
     tv_lanes_add(lane, weights, whole);
     for (int64_t k = 0; k < whole; k++)
         weights[k] = weights[k] * v_scale[k];
-    for (int64_t k = count; k < at->last; k++)
+    for (int64_t k = count; k < at->whole; k++)
         weights[k] = 0.0f;
+    TV_ISA_NAME(tv_block_row)(weights, at->whole, at->integers, at->from);
     float norm = tv_lanes_combine(lane);
     if (a->top != NULL)
         a->top[at->token] = top;
@@ -92,37 +97,42 @@ static void block_weights(const job *j, buffers *b, int64_t item, int64_t first,
         for (int64_t i = row; i < end; i++) {
             const query at = {.token = item + i * shape->heads,
                               .count = i + 1,
-                              .last = last,
+                              .whole = tv_block_whole(last),
                               .sums = b->sums + (i - row) * shape->keys,
-                              .weights = b->weights + (i - first) * shape->keys};
+                              .integers = b->integers + (i - first) * shape->keys,
+                              .from = b->from + (i - first) * shape->blocks};
             b->inverse[i - first] = query_weights(j, b, &at);
         }
     }
-    for (int64_t r = last - first; r % TV_CHAIN_ROWS != 0; r++)
-        memset(b->weights + r * shape->keys, 0, (size_t)last * sizeof(float));
+    for (int64_t r = last - first; r % TV_SUM_ROWS != 0; r++) {
+        memset(b->integers + r * shape->keys, 0, (size_t)shape->keys * sizeof(int16_t));
+        memset(b->from + r * shape->blocks, 0, (size_t)shape->blocks * sizeof(float));
+    }
 }
 
 // Outputs of the same queries.
 static void block_outputs(const job *j, const buffers *b, int64_t item, int64_t first, int64_t last)
 {
     const tv_head_shape *shape = &j->shape;
-    for (int64_t group = first; group < last; group += TV_CHAIN_ROWS) {
-        int64_t end = group + TV_CHAIN_ROWS < last ? group + TV_CHAIN_ROWS : last;
-        const tv_chain chain = {.w = b->weights + (group - first) * shape->keys,
-                                .row_stride = shape->keys,
-                                .step_stride = 1,
-                                .steps = end,
-                                .x = b->v,
-                                .out = b->out,
-                                .channels = shape->channels};
-        memset(b->out, 0, (size_t)(TV_CHAIN_ROWS * shape->channels) * sizeof(float));
-        TV_ISA_NAME(tv_chain_run)(&chain);
+    for (int64_t group = first; group < last; group += TV_SUM_ROWS) {
+        int64_t end = group + TV_SUM_ROWS < last ? group + TV_SUM_ROWS : last;
+        const tv_block_sum sum = {.w = (const uint32_t *)(b->integers + (group - first) * shape->keys),
+                                  .row_stride = shape->keys / 2,
+                                  .pair_stride = 1,
+                                  .pairs = (end + 1) / 2,
+                                  .from = b->from + (group - first) * shape->blocks,
+                                  .from_stride = shape->blocks,
+                                  .x = b->v,
+                                  .out = b->out,
+                                  .channels = shape->channels};
+        memset(b->out, 0, (size_t)(TV_SUM_ROWS * shape->channels) * sizeof(float));
+        TV_ISA_NAME(tv_block_sum_run)(&sum);
         for (int64_t i = group; i < end; i++) {
             float *restrict out = j->args->out + (item + i * shape->heads) * shape->width;
             float inverse = b->inverse[i - first];
-            const float *restrict sum = b->out + (i - group) * shape->channels;
+            const float *restrict row = b->out + (i - group) * shape->channels;
             for (int64_t c = 0; c < shape->width; c++)
-                out[c] = sum[c] * inverse;
+                out[c] = row[c] * inverse;
         }
     }
 }
@@ -136,7 +146,7 @@ static void run_heads(const void *args, int64_t begin, int64_t end, int thread)
     for (int64_t index = begin; index < end; index++) {
         int64_t item = index / shape->heads * shape->context * shape->heads + index % shape->heads;
         TV_ISA_NAME(tv_head_pack)(shape, j->args->k, item, b.k_panels);
-        TV_ISA_NAME(tv_head_floats)(shape, j->args->v, item, b.v);
+        TV_ISA_NAME(tv_head_pairs)(shape, j->args->v, item, b.v);
         TV_ISA_NAME(tv_head_gather)(shape, j->args->k_scale, item, b.k_scale);
         TV_ISA_NAME(tv_head_gather)(shape, j->args->v_scale, item, b.v_scale);
         for (int64_t first = 0; first < shape->context; first += TV_QUERY_BLOCK) {

@@ -1,27 +1,30 @@
-// What attention's two directions share: one window and head in scratch, products of its rows, and chains of fma.
+// What attention's two directions share: one window and head in scratch, products of its rows, and sums in blocks.
 //
-// The products q k and g v are exact integers, so they use the panels and the micro-kernel of the int8 product. The
-// float sums over keys and queries have a fixed order; they are vectors over channels, several rows at once
-// (tv_chain).
+// The products q k and g v are exact integers, so they use the panels and the micro-kernel of the int8 product. A
+// block of the weighted sums (kernels/block_sum.h) is products of int16 in pairs of rows, vectors over channels, for
+// several rows at once (tv_block_sum); its end is one fma.
 #ifndef TV_KERNELS_CPU_ATTENTION_H
 #define TV_KERNELS_CPU_ATTENTION_H
 
+#include "kernels/block_sum.h"
 #include "kernels/cpu/cpu_gemm.h"
 
 enum {
-    TV_CHAIN_ROWS = 6,
-    TV_QUERY_BLOCK = 42, // queries whose weights are held at once: a multiple of both TV_GEMM_MR and TV_CHAIN_ROWS
+    TV_BLOCK_PAIRS = TV_BLOCK_ROWS / 2,
+    TV_SUM_ROWS = 6,
+    TV_QUERY_BLOCK = 96, // queries whose weights are held at once: a multiple of both TV_BLOCK_ROWS and TV_SUM_ROWS
 #if defined(TV_ISA_AVX512)
-    TV_CHAIN_CHANNELS = 64
+    TV_SUM_CHANNELS = 64
 #else
-    TV_CHAIN_CHANNELS = 16
+    TV_SUM_CHANNELS = 16
 #endif
 };
 
-// Sizes of one window and head. Channels of float rows are padded to a whole number of chains with zeros.
+// Sizes of one window and head. Channels are padded to a whole number of TV_SUM_CHANNELS with zeros.
 typedef struct tv_head_shape {
     int64_t heads, context, width;
-    int64_t keys;     // context, padded: items of a row of weights
+    int64_t keys;     // context, padded to whole blocks: items of a row of weights
+    int64_t blocks;   // of keys
     int64_t channels; // width, padded
     float inv_sqrt;
 } tv_head_shape;
@@ -33,6 +36,12 @@ int TV_ISA_NAME(tv_head_fits)(int64_t width);
 // `count` keys rounded up to whole panels, so that a loop over them is whole vectors. Products are there for all of
 // them.
 static inline int64_t tv_head_whole(int64_t count) { return (count + TV_GEMM_NR - 1) / TV_GEMM_NR * TV_GEMM_NR; }
+
+// The same to whole blocks.
+static inline int64_t tv_block_whole(int64_t count)
+{
+    return (count + TV_BLOCK_ROWS - 1) / TV_BLOCK_ROWS * TV_BLOCK_ROWS;
+}
 
 // Bump allocation from a thread's scratch, each piece on a 64-byte border. With base NULL it only counts.
 typedef struct tv_carve {
@@ -47,8 +56,8 @@ void *TV_ISA_NAME(tv_carve_panels)(tv_carve *carve, const tv_head_shape *shape);
 // In these, `item` is the [M, H] index of the window's first token and of the head: token i is item + i * heads.
 // Pack the rows x8 of a head as panels of the product's second operand.
 void TV_ISA_NAME(tv_head_pack)(const tv_head_shape *shape, const int8_t *x8, int64_t item, void *panels);
-// floats[i, channels] = (float)x8 of token i
-void TV_ISA_NAME(tv_head_floats)(const tv_head_shape *shape, const int8_t *x8, int64_t item, float *floats);
+// pairs[s, channels]: x8 of the tokens 2 s (low half) and 2 s + 1 (high half) as int16; 0 beyond the window
+void TV_ISA_NAME(tv_head_pairs)(const tv_head_shape *shape, const int8_t *x8, int64_t item, uint32_t *pairs);
 // to[i] = values of token i; 0 from the window's end up to `keys`
 void TV_ISA_NAME(tv_head_gather)(const tv_head_shape *shape, const float *values, int64_t item, float *to);
 
@@ -65,17 +74,40 @@ typedef struct tv_head_product {
 
 void TV_ISA_NAME(tv_head_product_run)(const tv_head_product *product);
 
-// out[r, c] = chain over s = 0..steps-1, in order, of fma(w[r row_stride + s step_stride], x[s channels + c], acc),
-// for TV_CHAIN_ROWS rows r and all (padded) channels c. The chain starts at out. Weights of rows that do not count
-// are 0: since a chain that starts at +0 never becomes -0, fma(0, x, acc) leaves it as it is.
-typedef struct tv_chain {
-    const float *w;
-    int64_t row_stride, step_stride, steps;
-    const float *x;
-    float *out;
-    int64_t channels;
-} tv_chain;
+// Q = rint(w to_integer), half to even, in the low 16 bits: adding 1.5 2^23 rounds. Anything for a NaN.
+static inline uint32_t tv_block_integer(float w, float to_integer)
+{
+    return tv_float_bits(fmaf(w, to_integer, 12582912.0f));
+}
 
-void TV_ISA_NAME(tv_chain_run)(const tv_chain *chain);
+// A row's weights, `count` (a multiple of 32) of them, as Q[count] and one from_integer a block.
+void TV_ISA_NAME(tv_block_row)(const float *w, int64_t count, int16_t *Q, float *from);
+
+// Weights of one block as columns: w[rows, stride], rows <= 32, become pairs[16, stride] (rows 2 s low, 2 s + 1 high) and from[keys].
+// keys is a multiple of 32.
+typedef struct tv_block_columns {
+    const float *w;
+    int64_t rows, stride, keys;
+    uint32_t *pairs;
+    float *from;
+} tv_block_columns;
+
+void TV_ISA_NAME(tv_block_columns_pack)(const tv_block_columns *columns);
+
+// For the blocks that the pairs [0, pairs) lie in, the first one from its pair `skip` on, in order:
+//   out[r, c] = fma((float)(sum of the block's w x), from[r, block], out[r, c])
+// for TV_SUM_ROWS rows r and all (padded) channels c. A pair of weights is a word; that of row r and pair s is
+// w[r row_stride + s pair_stride], and its factor from[r from_stride + s / 16].
+typedef struct tv_block_sum {
+    const uint32_t *w;
+    int64_t row_stride, pair_stride, skip, pairs;
+    const float *from;
+    int64_t from_stride;
+    const uint32_t *x; // [pairs, channels]
+    float *out;        // [TV_SUM_ROWS, channels]
+    int64_t channels;
+} tv_block_sum;
+
+void TV_ISA_NAME(tv_block_sum_run)(const tv_block_sum *sum);
 
 #endif

@@ -1,5 +1,5 @@
 // Causal attention, backward. An item is one window and head. Blocks of queries come in ascending order: each gives
-// its own rows of dq, and one stretch of the chains of dk and dv, whose sums wait in scratch.
+// its own rows of dq, and some of the blocks of dk and dv, whose sums wait in scratch.
 #include "kernels/cpu/cpu_attention.h"
 #include "kernels/cpu/cpu_rows.h"
 #include "kernels/cpu/cpu_threads.h"
@@ -7,12 +7,17 @@
 // Scratch of one head.
 typedef struct buffers {
     void *k_panels, *v_panels, *a_panel;
-    float *q, *k, *g;          // [context, channels]
-    float *dk, *dv;            // [context + TV_CHAIN_ROWS, channels]
-    float *k_scale, *v_scale;  // [keys]
-    int32_t *sums;             // [2, TV_GEMM_MR, keys]: q k, then g v
-    float *to_q, *to_k, *to_v; // [TV_QUERY_BLOCK, keys]: weights of the three chains
-    float *dq;                 // [TV_CHAIN_ROWS, channels]
+    uint32_t *q, *k, *g;      // [context / 2, channels]
+    float *dk, *dv;           // [context + TV_SUM_ROWS, channels]
+    float *k_scale, *v_scale; // [keys]
+    int32_t *sums;            // [2, TV_GEMM_MR, keys]: q k, then g v
+    float *to_q;              // [keys]: weights of dq, one query
+    int16_t *integers;        // [TV_QUERY_BLOCK, keys]: the same as integers
+    float *from;              // [TV_QUERY_BLOCK, blocks]
+    float *to_k, *to_v;       // [TV_QUERY_BLOCK, keys]: weights of dk and dv
+    uint32_t *pairs;          // [TV_BLOCK_PAIRS, keys]: one block of either as integers
+    float *from_keys;         // [keys]
+    float *dq;                // [TV_SUM_ROWS, channels]
 } buffers;
 
 typedef struct job {
@@ -23,21 +28,26 @@ typedef struct job {
 static size_t carve_buffers(const tv_head_shape *shape, char *base, buffers *b)
 {
     tv_carve carve = {.base = base};
-    int64_t rows = shape->context * shape->channels, more = TV_CHAIN_ROWS * shape->channels;
+    int64_t rows = shape->context * shape->channels, more = TV_SUM_ROWS * shape->channels;
+    int64_t pairs = (shape->context + 1) / 2 * shape->channels;
     b->k_panels = TV_ISA_NAME(tv_carve_panels)(&carve, shape);
     b->v_panels = TV_ISA_NAME(tv_carve_panels)(&carve, shape);
     b->a_panel = TV_ISA_NAME(tv_carve_take)(&carve, TV_GEMM_PACK_ROWS * TV_GEMM_DEPTH, TV_GEMM_ITEM_BYTES);
-    b->q = TV_ISA_NAME(tv_carve_take)(&carve, rows, sizeof(float));
-    b->k = TV_ISA_NAME(tv_carve_take)(&carve, rows, sizeof(float));
-    b->g = TV_ISA_NAME(tv_carve_take)(&carve, rows, sizeof(float));
+    b->q = TV_ISA_NAME(tv_carve_take)(&carve, pairs, sizeof(uint32_t));
+    b->k = TV_ISA_NAME(tv_carve_take)(&carve, pairs, sizeof(uint32_t));
+    b->g = TV_ISA_NAME(tv_carve_take)(&carve, pairs, sizeof(uint32_t));
     b->dk = TV_ISA_NAME(tv_carve_take)(&carve, rows + more, sizeof(float));
     b->dv = TV_ISA_NAME(tv_carve_take)(&carve, rows + more, sizeof(float));
     b->k_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->keys, sizeof(float));
     b->v_scale = TV_ISA_NAME(tv_carve_take)(&carve, shape->keys, sizeof(float));
     b->sums = TV_ISA_NAME(tv_carve_take)(&carve, 2 * TV_GEMM_MR * shape->keys, sizeof(int32_t));
-    b->to_q = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(float));
+    b->to_q = TV_ISA_NAME(tv_carve_take)(&carve, shape->keys, sizeof(float));
+    b->integers = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(int16_t));
+    b->from = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->blocks, sizeof(float));
     b->to_k = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(float));
     b->to_v = TV_ISA_NAME(tv_carve_take)(&carve, TV_QUERY_BLOCK * shape->keys, sizeof(float));
+    b->pairs = TV_ISA_NAME(tv_carve_take)(&carve, TV_BLOCK_PAIRS * shape->keys, sizeof(uint32_t));
+    b->from_keys = TV_ISA_NAME(tv_carve_take)(&carve, shape->keys, sizeof(float));
     b->dq = TV_ISA_NAME(tv_carve_take)(&carve, more, sizeof(float));
     return carve.used;
 }
@@ -45,12 +55,14 @@ static size_t carve_buffers(const tv_head_shape *shape, char *base, buffers *b)
 // Query i of a block: where its rows of the buffers lie.
 typedef struct query {
     int64_t token;        // [M, H] index
-    int64_t count, width; // keys it sees; items of a row that the chains read
+    int64_t count, whole; // keys it sees; weights that the sums may read, whole blocks
     const int32_t *qk, *gv;
-    float *to_q, *to_k, *to_v;
+    float *to_k, *to_v;
+    int16_t *integers;
+    float *from;
 } query;
 
-// The chains' weights of one query. Before the last loop over keys to_v holds p and to_k holds dp. The loops run
+// The weights of one query. Before the last loop over keys to_v holds p and to_k holds dp. The loops run
 // over whole vectors: items from `count` on add the product -0 0 to a lane, which leaves it as it is.
 static void query_weights(const job *j, const buffers *b, const query *at)
 {
@@ -58,7 +70,7 @@ static void query_weights(const job *j, const buffers *b, const query *at)
     const int32_t *restrict qk = at->qk, *restrict gv = at->gv;
     const float *restrict k_scale = b->k_scale, *restrict v_scale = b->v_scale;
     int64_t whole = tv_head_whole(at->count);
-    float *restrict to_q = at->to_q, *restrict to_k = at->to_k, *restrict to_v = at->to_v;
+    float *restrict to_q = b->to_q, *restrict to_k = at->to_k, *restrict to_v = at->to_v;
     float c = a->q_scale[at->token] * j->shape.inv_sqrt, s_g = a->g_scale[at->token];
     float top = a->top[at->token], inverse = 1.0f / a->norm[at->token];
     for (int64_t k = 0; k < whole; k++) {
@@ -74,8 +86,9 @@ static void query_weights(const job *j, const buffers *b, const query *at)
         to_k[k] = ds * c;
         to_v[k] = p * s_g;
     }
-    for (int64_t k = at->count; k < at->width; k++)
+    for (int64_t k = at->count; k < at->whole; k++)
         to_q[k] = to_k[k] = to_v[k] = 0.0f;
+    TV_ISA_NAME(tv_block_row)(to_q, at->whole, at->integers, at->from);
 }
 
 // Weights of the queries [first, last) of a head.
@@ -101,74 +114,97 @@ static void block_weights(const job *j, const buffers *b, int64_t item, int64_t 
             int64_t sums = (i - row) * shape->keys, weights = (i - first) * shape->keys;
             const query at = {.token = item + i * shape->heads,
                               .count = i + 1,
-                              .width = last + TV_CHAIN_ROWS,
+                              .whole = tv_block_whole(last + TV_SUM_ROWS),
                               .qk = b->sums + sums,
                               .gv = product.sums + sums,
-                              .to_q = b->to_q + weights,
                               .to_k = b->to_k + weights,
-                              .to_v = b->to_v + weights};
+                              .to_v = b->to_v + weights,
+                              .integers = b->integers + weights,
+                              .from = b->from + (i - first) * shape->blocks};
             query_weights(j, b, &at);
         }
     }
-    for (int64_t r = last - first; r % TV_CHAIN_ROWS != 0; r++)
-        memset(b->to_q + r * shape->keys, 0, (size_t)last * sizeof(float));
+    for (int64_t r = last - first; r % TV_SUM_ROWS != 0; r++) {
+        memset(b->integers + r * shape->keys, 0, (size_t)shape->keys * sizeof(int16_t));
+        memset(b->from + r * shape->blocks, 0, (size_t)shape->blocks * sizeof(float));
+    }
 }
 
-// dq of the same queries: chains over keys.
+// dq of the same queries.
 static void block_queries(const job *j, const buffers *b, int64_t item, int64_t first, int64_t last)
 {
     const tv_head_shape *shape = &j->shape;
-    for (int64_t group = first; group < last; group += TV_CHAIN_ROWS) {
-        int64_t end = group + TV_CHAIN_ROWS < last ? group + TV_CHAIN_ROWS : last;
-        const tv_chain chain = {.w = b->to_q + (group - first) * shape->keys,
-                                .row_stride = shape->keys,
-                                .step_stride = 1,
-                                .steps = end,
-                                .x = b->k,
-                                .out = b->dq,
-                                .channels = shape->channels};
-        memset(b->dq, 0, (size_t)(TV_CHAIN_ROWS * shape->channels) * sizeof(float));
-        TV_ISA_NAME(tv_chain_run)(&chain);
+    for (int64_t group = first; group < last; group += TV_SUM_ROWS) {
+        int64_t end = group + TV_SUM_ROWS < last ? group + TV_SUM_ROWS : last;
+        const tv_block_sum sum = {.w = (const uint32_t *)(b->integers + (group - first) * shape->keys),
+                                  .row_stride = shape->keys / 2,
+                                  .pair_stride = 1,
+                                  .pairs = (end + 1) / 2,
+                                  .from = b->from + (group - first) * shape->blocks,
+                                  .from_stride = shape->blocks,
+                                  .x = b->k,
+                                  .out = b->dq,
+                                  .channels = shape->channels};
+        memset(b->dq, 0, (size_t)(TV_SUM_ROWS * shape->channels) * sizeof(float));
+        TV_ISA_NAME(tv_block_sum_run)(&sum);
         for (int64_t i = group; i < end; i++) {
             float *restrict dq = j->args->dq + (item + i * shape->heads) * shape->width;
-            const float *restrict sum = b->dq + (i - group) * shape->channels;
+            const float *restrict row = b->dq + (i - group) * shape->channels;
             for (int64_t c = 0; c < shape->width; c++)
-                dq[c] = shape->inv_sqrt * sum[c];
+                dq[c] = shape->inv_sqrt * row[c];
         }
     }
 }
 
-// This block's stretch of the chains of dk and dv: rows are keys, steps are queries, from the first that sees the
-// key.
+// One block of queries, [first, last), with x [pairs, channels] its rows: added to out [keys, channels] for the keys that they see. w is the
+// block's rows of to_k or to_v.
+static void add_to_keys(const job *j, const buffers *b, int64_t first, int64_t last, const float *w, const uint32_t *x,
+                        float *out)
+{
+    const tv_head_shape *shape = &j->shape;
+    const tv_block_columns columns = {.w = w,
+                                      .rows = last - first,
+                                      .stride = shape->keys,
+                                      .keys = tv_block_whole(last + TV_SUM_ROWS),
+                                      .pairs = b->pairs,
+                                      .from = b->from_keys};
+    TV_ISA_NAME(tv_block_columns_pack)(&columns);
+    for (int64_t key = 0; key < last; key += TV_SUM_ROWS) {
+        const tv_block_sum sum = {.w = b->pairs + key,
+                                  .row_stride = 1,
+                                  .pair_stride = shape->keys,
+                                  .skip = key > first ? (key - first) / 2 : 0, // queries before the key
+                                  .pairs = (last - first + 1) / 2,
+                                  .from = b->from_keys + key,
+                                  .from_stride = 1,
+                                  .x = x,
+                                  .out = out + key * shape->channels,
+                                  .channels = shape->channels};
+        TV_ISA_NAME(tv_block_sum_run)(&sum);
+    }
+}
+
+// dk and dv of the queries [first, last).
 static void block_keys(const job *j, const buffers *b, int64_t first, int64_t last)
 {
     const tv_head_shape *shape = &j->shape;
-    for (int64_t key = 0; key < last; key += TV_CHAIN_ROWS) {
-        int64_t skip = key > first ? key - first : 0;
-        tv_chain chain = {.w = b->to_k + skip * shape->keys + key,
-                          .row_stride = 1,
-                          .step_stride = shape->keys,
-                          .steps = last - first - skip,
-                          .x = b->q + (first + skip) * shape->channels,
-                          .out = b->dk + key * shape->channels,
-                          .channels = shape->channels};
-        TV_ISA_NAME(tv_chain_run)(&chain);
-        chain.w = b->to_v + skip * shape->keys + key;
-        chain.x = b->g + (first + skip) * shape->channels;
-        chain.out = b->dv + key * shape->channels;
-        TV_ISA_NAME(tv_chain_run)(&chain);
+    for (int64_t begin = first; begin < last; begin += TV_BLOCK_ROWS) {
+        int64_t end = begin + TV_BLOCK_ROWS < last ? begin + TV_BLOCK_ROWS : last;
+        int64_t weights = (begin - first) * shape->keys, rows = begin / 2 * shape->channels;
+        add_to_keys(j, b, begin, end, b->to_k + weights, b->q + rows, b->dk);
+        add_to_keys(j, b, begin, end, b->to_v + weights, b->g + rows, b->dv);
     }
 }
 
 static void load_head(const job *j, const buffers *b, int64_t item)
 {
     const tv_head_shape *shape = &j->shape;
-    size_t sums = (size_t)((shape->context + TV_CHAIN_ROWS) * shape->channels) * sizeof(float);
+    size_t sums = (size_t)((shape->context + TV_SUM_ROWS) * shape->channels) * sizeof(float);
     TV_ISA_NAME(tv_head_pack)(shape, j->args->k, item, b->k_panels);
     TV_ISA_NAME(tv_head_pack)(shape, j->args->v, item, b->v_panels);
-    TV_ISA_NAME(tv_head_floats)(shape, j->args->q, item, b->q);
-    TV_ISA_NAME(tv_head_floats)(shape, j->args->k, item, b->k);
-    TV_ISA_NAME(tv_head_floats)(shape, j->args->g, item, b->g);
+    TV_ISA_NAME(tv_head_pairs)(shape, j->args->q, item, b->q);
+    TV_ISA_NAME(tv_head_pairs)(shape, j->args->k, item, b->k);
+    TV_ISA_NAME(tv_head_pairs)(shape, j->args->g, item, b->g);
     TV_ISA_NAME(tv_head_gather)(shape, j->args->k_scale, item, b->k_scale);
     TV_ISA_NAME(tv_head_gather)(shape, j->args->v_scale, item, b->v_scale);
     memset(b->dk, 0, sums);

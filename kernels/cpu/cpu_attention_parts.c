@@ -1,25 +1,10 @@
-#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu_attention.h"
+#include "kernels/cpu/cpu_rows.h"
 
-#if defined(TV_ISA_AVX512)
-typedef __m512 vector;
-#define LOAD _mm512_loadu_ps
-#define STORE _mm512_storeu_ps
-#define SPREAD _mm512_set1_ps
-#define FMA _mm512_fmadd_ps
-enum { LANES = 16 };
-#else
-typedef __m256 vector;
-#define LOAD _mm256_loadu_ps
-#define STORE _mm256_storeu_ps
-#define SPREAD _mm256_set1_ps
-#define FMA _mm256_fmadd_ps
-enum { LANES = 8 };
-#endif
-enum { VECTORS = TV_CHAIN_CHANNELS / LANES, BORDER = 64 };
+enum { BORDER = 64 };
 
 static inline int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -30,12 +15,13 @@ static inline int64_t panel_bytes(const tv_head_shape *shape, int rows)
 
 tv_head_shape TV_ISA_NAME(tv_head_shape_of)(int64_t heads, int64_t context, int64_t width)
 {
-    // Room for a whole panel of keys, and for a group of chain rows that begins at the last key.
+    // Room for whole blocks and panels of keys, and for a group of rows that begins at the last key.
     tv_head_shape shape = {.heads = heads,
                            .context = context,
                            .width = width,
-                           .keys = round_up(context + TV_CHAIN_ROWS, TV_GEMM_NR),
-                           .channels = round_up(width, TV_CHAIN_CHANNELS),
+                           .keys = round_up(context + TV_SUM_ROWS, TV_BLOCK_ROWS),
+                           .blocks = round_up(context + TV_SUM_ROWS, TV_BLOCK_ROWS) / TV_BLOCK_ROWS,
+                           .channels = round_up(width, TV_SUM_CHANNELS),
                            .inv_sqrt = 1.0f / sqrtf((float)width)};
     return shape;
 }
@@ -73,13 +59,18 @@ void TV_ISA_NAME(tv_head_pack)(const tv_head_shape *shape, const int8_t *x8, int
     }
 }
 
-void TV_ISA_NAME(tv_head_floats)(const tv_head_shape *shape, const int8_t *x8, int64_t item, float *floats)
+void TV_ISA_NAME(tv_head_pairs)(const tv_head_shape *shape, const int8_t *x8, int64_t item, uint32_t *pairs)
 {
-    for (int64_t i = 0; i < shape->context; i++) {
-        const int8_t *restrict x = x8 + (item + i * shape->heads) * shape->width;
-        float *restrict to = floats + i * shape->channels;
-        for (int64_t c = 0; c < shape->width; c++)
-            to[c] = (float)x[c];
+    for (int64_t i = 0; i < shape->context; i += 2) {
+        const int8_t *restrict low = x8 + (item + i * shape->heads) * shape->width;
+        const int8_t *restrict high = low + shape->heads * shape->width;
+        uint32_t *restrict to = pairs + i / 2 * shape->channels;
+        if (i + 1 < shape->context)
+            for (int64_t c = 0; c < shape->width; c++)
+                to[c] = (uint16_t)low[c] | (uint32_t)high[c] << 16;
+        else
+            for (int64_t c = 0; c < shape->width; c++)
+                to[c] = (uint16_t)low[c];
         memset(to + shape->width, 0, (size_t)(shape->channels - shape->width) * sizeof *to);
     }
 }
@@ -111,42 +102,48 @@ void TV_ISA_NAME(tv_head_product_run)(const tv_head_product *product)
     }
 }
 
-// One block of channels of a chain; sums stay in registers.
-static inline void chain_block(const tv_chain *chain, int64_t channel)
+void TV_ISA_NAME(tv_block_row)(const float *w, int64_t count, int16_t *Q, float *from)
 {
-    vector sum[TV_CHAIN_ROWS][VECTORS];
-    float *out = chain->out + channel;
-    const float *w = chain->w, *x = chain->x + channel;
-    int64_t row_stride = chain->row_stride, channels = chain->channels;
-#pragma GCC unroll 8
-    for (int r = 0; r < TV_CHAIN_ROWS; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++)
-            sum[r][v] = LOAD(out + r * channels + v * LANES);
-    for (int64_t s = 0; s < chain->steps; s++) {
-        vector value[VECTORS];
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++)
-            value[v] = LOAD(x + v * LANES);
-#pragma GCC unroll 8
-        for (int r = 0; r < TV_CHAIN_ROWS; r++) {
-            vector weight = SPREAD(w[r * row_stride]);
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++)
-                sum[r][v] = FMA(weight, value[v], sum[r][v]);
-        }
-        w += chain->step_stride;
-        x += channels;
+    for (int64_t b = 0; b < count / TV_BLOCK_ROWS; b++) {
+        const float *restrict weight = w + b * TV_BLOCK_ROWS;
+        int16_t *restrict to = Q + b * TV_BLOCK_ROWS;
+        tv_block_scale scale = tv_block_scale_of(tv_row_absmax_bits(weight, TV_BLOCK_ROWS));
+        for (int k = 0; k < TV_BLOCK_ROWS; k++)
+            to[k] = (int16_t)tv_block_integer(weight[k], scale.to_integer);
+        from[b] = scale.from_integer;
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < TV_CHAIN_ROWS; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++)
-            STORE(out + r * channels + v * LANES, sum[r][v]);
 }
 
-void TV_ISA_NAME(tv_chain_run)(const tv_chain *chain)
+// 32 of the columns.
+static void pack_strip(const tv_block_columns *columns, int64_t key)
 {
-    for (int64_t channel = 0; channel < chain->channels; channel += TV_CHAIN_CHANNELS)
-        chain_block(chain, channel);
+    const float *restrict w = columns->w + key;
+    uint32_t *restrict pairs = columns->pairs + key;
+    float *restrict from = columns->from + key;
+    int64_t stride = columns->stride;
+    uint32_t top[TV_BLOCK_ROWS] = {0};
+    float to[TV_BLOCK_ROWS];
+    for (int64_t r = 0; r < columns->rows; r++)
+        for (int k = 0; k < TV_BLOCK_ROWS; k++) {
+            uint32_t bits = tv_magnitude_bits(w[r * stride + k]);
+            top[k] = bits > top[k] ? bits : top[k];
+        }
+    for (int k = 0; k < TV_BLOCK_ROWS; k++) {
+        tv_block_scale scale = tv_block_scale_of(top[k]);
+        to[k] = scale.to_integer;
+        from[k] = scale.from_integer;
+    }
+    for (int64_t r = 0; r < columns->rows; r += 2) {
+        const float *restrict low = w + r * stride, *restrict high = r + 1 < columns->rows ? low + stride : low;
+        for (int k = 0; k < TV_BLOCK_ROWS; k++)
+            pairs[r / 2 * stride + k] = (tv_block_integer(low[k], to[k]) & 0xFFFFu) | tv_block_integer(high[k], to[k])
+                                                                                          << 16;
+    }
+}
+
+// A last row without a second one is its own: x is 0 there.
+void TV_ISA_NAME(tv_block_columns_pack)(const tv_block_columns *columns)
+{
+    for (int64_t key = 0; key < columns->keys; key += TV_BLOCK_ROWS)
+        pack_strip(columns, key);
 }

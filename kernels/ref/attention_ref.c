@@ -1,5 +1,6 @@
-// Causal attention on int8 q, k, v: a query row at a time. Scores and dp are exact integer sums, scaled once; only the sums over
-// keys and queries have an order (kernels.h).
+// Causal attention on int8 q, k, v: a query row at a time, and in the backward 32 query rows for the keys' gradients. Scores, dp and the
+// sums of a block are exact integers; only sums of floats over keys and over blocks have an order (kernels.h).
+#include "kernels/block_sum.h"
 #include "kernels/ref/ref_common.h"
 #include "kernels/ref/ref_ops.h"
 
@@ -25,7 +26,34 @@ static head_view head_at(int64_t window, int64_t head, int64_t heads, int64_t wi
     return v;
 }
 
-// e[j] = exp(score_j - top) for j = 0..i and their sum l, for query i.
+// One block of a blocksum: acc[c] for the weights w of `rows` tokens from `first` on, `step` items apart, and the head's rows of x8.
+static void add_block(const head_view *v, const float *w, int64_t step, int64_t first, int64_t rows, const int8_t *x8,
+                      float *acc)
+{
+    tv_block_scale scale = tv_block_scale_of(tv_absmax_bits(w, rows, step));
+    int32_t weight[TV_BLOCK_ROWS] = {0};
+    for (int64_t r = 0; r < rows && scale.to_integer > 0.0f; r++)
+        weight[r] = (int32_t)rintf(w[r * step] * scale.to_integer);
+    for (int64_t d = 0; d < v->width; d++) {
+        int32_t sum = 0;
+        for (int64_t r = 0; r < rows; r++)
+            sum += weight[r] * x8[item(v, first + r) * v->width + d];
+        acc[d] = fmaf((float)sum, scale.from_integer, acc[d]);
+    }
+}
+
+// acc = blocksum of the tokens 0..count-1
+static void block_sum(const head_view *v, const float *w, int64_t count, const int8_t *x8, float *acc)
+{
+    for (int64_t d = 0; d < v->width; d++)
+        acc[d] = 0.0f;
+    for (int64_t first = 0; first < count; first += TV_BLOCK_ROWS) {
+        int64_t left = count - first;
+        add_block(v, w + first, 1, first, left < TV_BLOCK_ROWS ? left : TV_BLOCK_ROWS, x8, acc);
+    }
+}
+
+// Query i; e is scratch for one row of weights.
 static void forward_query(const tv_attention_args *a, const head_view *v, int64_t i, float *e)
 {
     int64_t qi = item(v, i), width = v->width;
@@ -42,14 +70,9 @@ static void forward_query(const tv_attention_args *a, const head_view *v, int64_
         lane[j % 32] += e[j];
     }
     float norm = tv_lanes_combine(lane), inverse = 1.0f / norm, *out = a->out + qi * width;
-    for (int64_t d = 0; d < width; d++)
-        out[d] = 0.0f;
-    for (int64_t j = 0; j <= i; j++) {
-        int64_t vj = item(v, j);
-        float weight = e[j] * a->v_scale[vj];
-        for (int64_t d = 0; d < width; d++)
-            out[d] = fmaf(weight, (float)a->v[vj * width + d], out[d]);
-    }
+    for (int64_t j = 0; j <= i; j++)
+        e[j] = e[j] * a->v_scale[item(v, j)];
+    block_sum(v, e, i + 1, a->v, out);
     for (int64_t d = 0; d < width; d++)
         out[d] = out[d] * inverse;
     if (a->top)
@@ -89,29 +112,43 @@ static float query_weights(const tv_attention_backward_args *a, const head_view 
     return tv_lanes_combine(lane);
 }
 
-// Query i's terms: all of dq[i], and one link of the chains of dk[j] and dv[j], j <= i. Queries come in ascending order.
-static void backward_query(const tv_attention_backward_args *a, const head_view *v, int64_t i, float *p, float *dp)
+// Scratch of the backward: the weights of up to 32 queries.
+typedef struct block_weights {
+    float *p, *dp;      // [context], one query
+    float *to_k, *to_v; // [32, context]
+} block_weights;
+
+// dq of query i, and its row of the weights of dk and dv.
+static void backward_query(const tv_attention_backward_args *a, const head_view *v, int64_t i, const block_weights *w)
 {
-    int64_t qi = item(v, i), width = v->width;
-    float delta = query_weights(a, v, i, p, dp);
-    float *dq = a->dq + qi * width, c = a->q_scale[qi] * v->inv_sqrt;
-    const int8_t *q = a->q + qi * width, *g = a->g + qi * width;
-    for (int64_t d = 0; d < width; d++)
-        dq[d] = 0.0f;
+    int64_t qi = item(v, i), row = i % TV_BLOCK_ROWS * v->context;
+    float delta = query_weights(a, v, i, w->p, w->dp);
+    float *dq = a->dq + qi * v->width, *to_q = w->dp, *to_k = w->to_k + row, *to_v = w->to_v + row,
+          c = a->q_scale[qi] * v->inv_sqrt;
+    for (int64_t j = 0; j < v->context; j++)
+        to_k[j] = to_v[j] = 0.0f;
     for (int64_t j = 0; j <= i; j++) {
-        int64_t kj = item(v, j);
-        const int8_t *k = a->k + kj * width;
-        float *dk = a->dk + kj * width, *dv = a->dv + kj * width;
-        float ds = p[j] * (dp[j] - delta);
-        float to_q = ds * a->k_scale[kj], to_k = ds * c, to_v = p[j] * a->g_scale[qi];
-        for (int64_t d = 0; d < width; d++) {
-            dq[d] = fmaf(to_q, (float)k[d], dq[d]);
-            dk[d] = fmaf(to_k, (float)q[d], dk[d]);
-            dv[d] = fmaf(to_v, (float)g[d], dv[d]);
-        }
+        float ds = w->p[j] * (w->dp[j] - delta);
+        to_q[j] = ds * a->k_scale[item(v, j)];
+        to_k[j] = ds * c;
+        to_v[j] = w->p[j] * a->g_scale[qi];
     }
-    for (int64_t d = 0; d < width; d++)
+    block_sum(v, to_q, i + 1, a->k, dq);
+    for (int64_t d = 0; d < v->width; d++)
         dq[d] = v->inv_sqrt * dq[d];
+}
+
+// The block of queries from `first` on: its rows of dq, and its part of every key's sums.
+static void backward_block(const tv_attention_backward_args *a, const head_view *v, int64_t first,
+                           const block_weights *w)
+{
+    int64_t rows = v->context - first < TV_BLOCK_ROWS ? v->context - first : TV_BLOCK_ROWS;
+    for (int64_t i = first; i < first + rows; i++)
+        backward_query(a, v, i, w);
+    for (int64_t j = 0; j < first + rows; j++) {
+        add_block(v, w->to_k + j, v->context, first, rows, a->q, a->dk + item(v, j) * v->width);
+        add_block(v, w->to_v + j, v->context, first, rows, a->g, a->dv + item(v, j) * v->width);
+    }
 }
 
 tv_status attention_backward_ref(const tv_attention_backward_args *a, void *stream)
@@ -120,15 +157,18 @@ tv_status attention_backward_ref(const tv_attention_backward_args *a, void *stre
     if (!a->tokens || !a->heads || !a->width || !a->context)
         return TV_OK;
     void *memory;
-    TV_TRY(tv_ref_scratch((size_t)a->context * 2 * sizeof(float), &memory));
-    float *p = memory, *dp = p + a->context;
+    TV_TRY(tv_ref_scratch((size_t)a->context * (2 + 2 * TV_BLOCK_ROWS) * sizeof(float), &memory));
+    block_weights weights = {.p = memory};
+    weights.dp = weights.p + a->context;
+    weights.to_k = weights.dp + a->context;
+    weights.to_v = weights.to_k + TV_BLOCK_ROWS * a->context;
     for (int64_t i = 0; i < a->tokens * a->heads * a->width; i++)
         a->dk[i] = a->dv[i] = 0.0f;
     for (int64_t w = 0; w < a->tokens / a->context; w++)
         for (int64_t h = 0; h < a->heads; h++) {
             head_view v = head_at(w, h, a->heads, a->width, a->context);
-            for (int64_t i = 0; i < a->context; i++)
-                backward_query(a, &v, i, p, dp);
+            for (int64_t first = 0; first < a->context; first += TV_BLOCK_ROWS)
+                backward_block(a, &v, first, &weights);
         }
     return TV_OK;
 }
