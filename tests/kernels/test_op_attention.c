@@ -2,7 +2,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "op_test.h"
+#include "attention_case.h"
+#include "kernels/block_sum.h"
 
 typedef struct rotary_case {
     int64_t tokens, heads, width, context;
@@ -87,75 +88,8 @@ static void test_rotary_bits(void **state)
     op_against_ref(check_rotary_bits);
 }
 
-typedef struct attention_case {
-    int64_t tokens, heads, width, context;
-    int8_t *operand[4]; // q, k, v, g
-    float *scale[4];
-} attention_case;
-
-static attention_case random_attention(op_random *random, int64_t windows, int64_t context, int64_t heads,
-                                       int64_t width)
-{
-    attention_case c = {windows * context, heads, width, context, {NULL}, {NULL}};
-    for (int i = 0; i < 4; i++) {
-        c.operand[i] = op_int8s(random, c.tokens * heads * width, -127, 127);
-        c.scale[i] = op_floats(random, c.tokens * heads, 0.02f);
-        for (int64_t j = 0; j < c.tokens * heads; j++)
-            c.scale[i][j] = op_int(random, 0, 9) == 0 ? 0.0f : fabsf(c.scale[i][j]);
-    }
-    return c;
-}
-
-typedef struct attention_result {
-    float *out, *top, *norm, *dq, *dk, *dv;
-} attention_result;
-
-static void forward(const op_backend *on, const attention_case *c, int evaluation, attention_result *r)
-{
-    size_t items = (size_t)(c->tokens * c->heads * c->width), rows = (size_t)(c->tokens * c->heads) * 4;
-    r->out = op_host(items * 4);
-    r->top = evaluation ? NULL : op_host(rows);
-    r->norm = evaluation ? NULL : op_host(rows);
-    op_call call = op_begin(on);
-    tv_attention_args a = {.tokens = c->tokens, .heads = c->heads, .width = c->width, .context = c->context};
-    a.q = op_in(&call, c->operand[0], items);
-    a.k = op_in(&call, c->operand[1], items);
-    a.v = op_in(&call, c->operand[2], items);
-    a.q_scale = op_in(&call, c->scale[0], rows);
-    a.k_scale = op_in(&call, c->scale[1], rows);
-    a.v_scale = op_in(&call, c->scale[2], rows);
-    a.out = op_out(&call, r->out, items * 4);
-    a.top = op_out(&call, r->top, rows);
-    a.norm = op_out(&call, r->norm, rows);
-    op_end(&call, on->backend->attention(&a, NULL));
-}
-
-static void backward(const op_backend *on, const attention_case *c, attention_result *r)
-{
-    size_t items = (size_t)(c->tokens * c->heads * c->width), rows = (size_t)(c->tokens * c->heads) * 4;
-    float **gradient[3] = {&r->dq, &r->dk, &r->dv};
-    op_call call = op_begin(on);
-    tv_attention_backward_args a = {.tokens = c->tokens, .heads = c->heads, .width = c->width, .context = c->context};
-    const int8_t **operand[4] = {&a.q, &a.k, &a.v, &a.g};
-    const float **scale[4] = {&a.q_scale, &a.k_scale, &a.v_scale, &a.g_scale};
-    for (int i = 0; i < 4; i++) {
-        *operand[i] = op_in(&call, c->operand[i], items);
-        *scale[i] = op_in(&call, c->scale[i], rows);
-    }
-    a.top = op_in(&call, r->top, rows);
-    a.norm = op_in(&call, r->norm, rows);
-    float **place[3] = {&a.dq, &a.dk, &a.dv};
-    for (int i = 0; i < 3; i++) {
-        *gradient[i] = op_host(items * 4);
-        for (size_t j = 0; j < items; j++)
-            (*gradient[i])[j] = 1e30f; // must be overwritten, not added to
-        *place[i] = op_out(&call, *gradient[i], items * 4);
-    }
-    op_end(&call, on->backend->attention_backward(&a, NULL));
-}
-
 // Softmax attention in double on plain matrices [M, H, d].
-static void exact_attention(const attention_case *c, double *const x[3], double *out)
+static void exact_attention(const attention_case *c, double *const x[4], double *out)
 {
     for (int64_t t = 0; t < c->tokens; t++)
         for (int64_t h = 0; h < c->heads; h++) {
@@ -176,34 +110,129 @@ static void exact_attention(const attention_case *c, double *const x[3], double 
         }
 }
 
-static double *dequantised(const attention_case *c, int operand)
+// What one row of weights w[context] of a blocksum may be off by, added to slack[width]: the integers of a block of 32 are off by at most
+// half, so a weight by 2^-15 2^e <= 2^-14 of its block's largest, and a weight of 0 by nothing.
+static void add_slack(const attention_case *c, int operand, int64_t first, const double *w, double *slack)
+{
+    for (int64_t block = 0; block < c->context; block += TV_BLOCK_ROWS) {
+        int64_t end = block + TV_BLOCK_ROWS < c->context ? block + TV_BLOCK_ROWS : c->context;
+        double top = 0;
+        for (int64_t j = block; j < end; j++)
+            top = fmax(top, fabs(w[j]));
+        for (int64_t j = block; j < end; j++)
+            for (int64_t d = 0; d < c->width && w[j] != 0; d++)
+                slack[d] += ldexp(top, -14) * abs(c->operand[operand][(first + j * c->heads) * c->width + d]);
+    }
+}
+
+// One window and head in double: p and ds [context, context], 0 where the mask is. `first` is the item of its first token.
+typedef struct exact_weights {
+    int64_t first;
+    double *p, *ds;
+} exact_weights;
+
+static double row_dot(const attention_case *c, const double *a, const double *b, int64_t i, int64_t j)
+{
+    double sum = 0;
+    for (int64_t d = 0; d < c->width; d++)
+        sum += a[i * c->width + d] * b[j * c->width + d];
+    return sum;
+}
+
+static exact_weights weights_of(const attention_case *c, double *const x[4], int64_t first)
+{
+    int64_t n = c->context;
+    exact_weights w = {first, op_host((size_t)(n * n) * sizeof(double)), op_host((size_t)(n * n) * sizeof(double))};
+    for (int64_t i = 0; i < n; i++) {
+        double total = 0, delta = 0, *p = w.p + i * n, *ds = w.ds + i * n;
+        int64_t query = first + i * c->heads;
+        for (int64_t j = 0; j <= i; j++) {
+            p[j] = exp(row_dot(c, x[0], x[1], query, first + j * c->heads) / sqrt((double)c->width));
+            total += p[j];
+        }
+        for (int64_t j = 0; j <= i; j++) {
+            p[j] /= total;
+            ds[j] = row_dot(c, x[3], x[2], query, first + j * c->heads);
+            delta += p[j] * ds[j];
+        }
+        for (int64_t j = 0; j <= i; j++)
+            ds[j] = p[j] * (ds[j] - delta);
+    }
+    return w;
+}
+
+// slack[0..3] [M, H, d]: of out, dq, dk and dv, each from the weights that its blocks have. w holds one row or column of them.
+static void slack_of(const attention_case *c, const exact_weights *x, double *w, double *const slack[4])
+{
+    int64_t n = c->context;
+    double inv_sqrt = 1 / sqrt((double)c->width);
+    for (int64_t t = 0; t < n; t++) {
+        int64_t token = x->first + t * c->heads, row = token * c->width;
+        for (int which = 0; which < 4; which++) {
+            for (int64_t s = 0; s < n; s++) {
+                int64_t other = x->first + s * c->heads;
+                w[s] = which == 0   ? x->p[t * n + s] * (double)c->scale[2][other]
+                       : which == 1 ? x->ds[t * n + s] * (double)c->scale[1][other] * inv_sqrt
+                       : which == 2 ? x->ds[s * n + t] * (double)c->scale[0][other] * inv_sqrt
+                                    : x->p[s * n + t] * (double)c->scale[3][other];
+            }
+            static const int operand[4] = {2, 1, 0, 3};
+            add_slack(c, operand[which], x->first, w, slack[which] + row);
+        }
+    }
+}
+
+static double *new_doubles(int64_t count) { return op_host((size_t)count * sizeof(double)); }
+
+// The case in double and what its results may be off by.
+typedef struct exact_case {
+    double *x[4], *slack[4];
+} exact_case;
+
+static exact_case exact_of(const attention_case *c)
 {
     int64_t items = c->tokens * c->heads * c->width;
-    double *x = op_host((size_t)items * sizeof *x);
-    for (int64_t i = 0; i < items; i++)
-        x[i] = c->operand[operand][i] * (double)c->scale[operand][i / c->width];
-    return x;
+    exact_case exact;
+    for (int i = 0; i < 4; i++) {
+        exact.x[i] = new_doubles(items);
+        for (int64_t j = 0; j < items; j++)
+            exact.x[i][j] = c->operand[i][j] * (double)c->scale[i][j / c->width];
+        exact.slack[i] = new_doubles(items);
+    }
+    for (int64_t window = 0; window < c->tokens; window += c->context)
+        for (int64_t head = 0; head < c->heads; head++) {
+            exact_weights w = weights_of(c, exact.x, window * c->heads + head);
+            slack_of(c, &w, new_doubles(c->context), exact.slack);
+        }
+    return exact;
+}
+
+// Within `rounding` of float32, relative and absolute, plus the slack of the blocks.
+static void near_blocks(const char *what, double want, float got, double slack, double rounding)
+{
+    if (!(fabs((double)got - want) <= slack + rounding * (1 + fabs(want))))
+        fail_msg("%s: got %.9g, wanted %.9g +- %.3g", what, (double)got, want, slack);
 }
 
 static void check_forward(const op_backend *on)
 {
     op_random random = {83, 0};
     for (int i = 0; i < 30; i += op_stride()) {
-        attention_case c = random_attention(&random, op_int(&random, 1, 3), op_int(&random, 1, 70),
+        attention_case c = attention_random(&random, op_int(&random, 1, 3), op_int(&random, 1, 70),
                                             op_int(&random, 1, 3), op_int(&random, 1, 40));
         int64_t items = c.tokens * c.heads * c.width;
-        double *x[3] = {dequantised(&c, 0), dequantised(&c, 1), dequantised(&c, 2)},
-               *out = op_host((size_t)items * sizeof *out);
-        exact_attention(&c, x, out);
+        exact_case exact = exact_of(&c);
+        double *out = new_doubles(items);
+        exact_attention(&c, exact.x, out);
         attention_result got, plain;
-        forward(on, &c, 0, &got);
+        attention_forward(on, &c, 0, &got);
         for (int64_t j = 0; j < items; j++)
-            op_near("out", out[j], (double)got.out[j], 1e-5);
+            near_blocks("out", out[j], got.out[j], exact.slack[0][j], 1e-5);
         for (int64_t j = 0; j < c.tokens * c.heads; j++) { // norm counts the largest as 1
             assert_true(got.norm[j] >= 1.0f && got.norm[j] <= (float)c.context);
             assert_true(j / c.heads % c.context != 0 || got.norm[j] == 1.0f);
         }
-        forward(on, &c, 1, &plain);
+        attention_forward(on, &c, 1, &plain);
         op_same_floats("out in evaluation", on, got.out, plain.out, items);
     }
 }
@@ -214,30 +243,34 @@ static void test_forward(void **state)
     op_on_each(check_forward);
 }
 
-// dq, dk, dv against finite differences of <g, attention(q, k, v)> in double.
+// dq, dk, dv against finite differences of <g, attention(q, k, v)> in double. The first case has two blocks.
 static void check_backward(const op_backend *on)
 {
     op_random random = {84, 0};
     for (int i = 0; i < 6; i++) {
-        attention_case c = random_attention(&random, 2, op_int(&random, 1, 7), 2, op_int(&random, 1, 5));
+        attention_case c = i == 0 ? attention_random(&random, 1, 37, 1, 3)
+                                  : attention_random(&random, 2, op_int(&random, 1, 7), 2, op_int(&random, 1, 5));
         int64_t items = c.tokens * c.heads * c.width;
-        double *x[3] = {dequantised(&c, 0), dequantised(&c, 1), dequantised(&c, 2)}, *g = dequantised(&c, 3);
-        double *out = op_host((size_t)items * sizeof *out);
+        exact_case exact = exact_of(&c);
+        double *out = new_doubles(items);
         attention_result got;
-        forward(on, &c, 0, &got);
-        backward(on, &c, &got);
+        attention_forward(on, &c, 0, &got);
+        attention_backward(on, &c, &got);
         const float *gradient[3] = {got.dq, got.dk, got.dv};
         for (int which = 0; which < 3; which++)
             for (int64_t j = 0; j < items; j++) {
-                double keep = x[which][j], slope = 0;
+                double keep = exact.x[which][j], slope = 0;
                 for (int side = -1; side <= 1; side += 2) {
-                    x[which][j] = keep + side * 1e-5;
-                    exact_attention(&c, x, out);
+                    exact.x[which][j] = keep + side * 1e-5;
+                    exact_attention(&c, exact.x, out);
                     for (int64_t k = 0; k < items; k++)
-                        slope += side * out[k] * g[k] / 2e-5;
+                        slope += side * out[k] * exact.x[3][k] / 2e-5;
                 }
-                x[which][j] = keep;
-                op_near(which == 0 ? "dq" : which == 1 ? "dk" : "dv", slope, (double)gradient[which][j], 1e-5);
+                exact.x[which][j] = keep;
+                near_blocks(which == 0   ? "dq"
+                            : which == 1 ? "dk"
+                                         : "dv",
+                            slope, gradient[which][j], exact.slack[which + 1][j], 1e-5);
             }
     }
 }
@@ -248,42 +281,24 @@ static void test_backward(void **state)
     op_on_each(check_backward);
 }
 
-static void same(const op_backend *on, const attention_case *c)
-{
-    attention_result want, got, again, plain;
-    int64_t items = c->tokens * c->heads * c->width, rows = c->tokens * c->heads;
-    forward(op_ref(), c, 0, &want);
-    forward(on, c, 0, &got);
-    op_same_floats("out", on, want.out, got.out, items);
-    op_same_floats("top", on, want.top, got.top, rows);
-    op_same_floats("norm", on, want.norm, got.norm, rows);
-    forward(on, c, 1, &plain);
-    op_same_floats("out in evaluation", on, want.out, plain.out, items);
-    again = got;
-    backward(op_ref(), c, &want);
-    backward(on, c, &got);
-    backward(on, c, &again);
-    op_same_floats("dq", on, want.dq, got.dq, items);
-    op_same_floats("dk", on, want.dk, got.dk, items);
-    op_same_floats("dv", on, want.dv, got.dv, items);
-    op_same_floats("dq of a second run", on, got.dq, again.dq, items);
-    op_same_floats("dk of a second run", on, got.dk, again.dk, items);
-    op_same_floats("dv of a second run", on, got.dv, again.dv, items);
-}
-
 static void check_bits(const op_backend *on)
 {
     op_random random = {85, 0};
     for (int i = 0; i < op_edge_count; i += op_stride()) {
-        attention_case by_context = random_attention(&random, 1 + i % 2, op_edges[i], 2, 24);
-        same(on, &by_context);
-        attention_case by_width = random_attention(&random, 2, 19, 1 + i % 3, op_edges[i]);
-        same(on, &by_width);
+        attention_case by_context = attention_random(&random, 1 + i % 2, op_edges[i], 2, 24);
+        attention_same(on, &by_context);
+        attention_case by_width = attention_random(&random, 2, 19, 1 + i % 3, op_edges[i]);
+        attention_same(on, &by_width);
+    }
+    static const int64_t widths[] = {1, 10, 48, 100};
+    for (int i = 0; i < 24; i += op_stride()) { // around whole blocks
+        attention_case c = attention_random(&random, 1 + i % 2, 32 * (1 + i / 6) - 1 + i % 3, 1 + i % 3, widths[i % 4]);
+        attention_same(on, &c);
     }
     for (int i = 0; i < 10; i += op_stride()) {
-        attention_case c = random_attention(&random, op_int(&random, 0, 3), op_int(&random, 1, 150),
+        attention_case c = attention_random(&random, op_int(&random, 0, 3), op_int(&random, 1, 150),
                                             op_int(&random, 0, 4), op_int(&random, 1, 80));
-        same(on, &c);
+        attention_same(on, &c);
     }
 }
 
@@ -300,10 +315,10 @@ static void check_tile_bits(const op_backend *on)
     op_random random = {86, 0};
     for (int i = (int)(sizeof contexts / sizeof contexts[0]) - 1; i >= 0; i -= op_stride()) {
         int64_t windows = contexts[i] < 200 ? 3 : 1;
-        attention_case c = random_attention(&random, windows, contexts[i], 1 + i % 2, 64);
+        attention_case c = attention_random(&random, windows, contexts[i], 1 + i % 2, 64);
         for (int64_t j = 0; i % 3 == 0 && j < c.tokens * c.heads; j++)
             c.scale[0][j] *= 200.0f;
-        same(on, &c);
+        attention_same(on, &c);
     }
 }
 
