@@ -28,8 +28,8 @@
 
 // One window and head: token i of the window is item first + i heads of [M, H]. The warp's rows begin at `row`, the block's at `tile`.
 typedef struct tv_tile_view {
-    int64_t first, heads;
-    int context, tile, row;
+    int64_t first;
+    int heads, context, tile, row;
     float inv_sqrt;
 } tv_tile_view;
 
@@ -63,9 +63,14 @@ __device__ static inline int tv_tile_t(void) { return tv_warp_lane() % 4; }
 // Blocks come in the order of their work, longest first: for queries that is from the last tile, for keys from the first.
 __device__ static inline tv_tile_view tv_tile_view_of(int64_t tokens, int64_t heads, int64_t context, bool queries)
 {
-    int64_t pairs = tokens / context * heads, pair = blockIdx.x % pairs, tile = blockIdx.x / pairs;
-    tv_tile_view v = {
-        pair / heads * context * heads + pair % heads, heads, (int)context, 0, 0, 1.0f / sqrtf((float)TV_TILE_WIDTH)};
+    unsigned windows = (unsigned)tokens / (unsigned)context, pairs = windows * (unsigned)heads;
+    unsigned pair = blockIdx.x % pairs, tile = blockIdx.x / pairs, window = pair / (unsigned)heads;
+    tv_tile_view v = {(int64_t)window * context * heads + pair % (unsigned)heads,
+                      (int)heads,
+                      (int)context,
+                      0,
+                      0,
+                      1.0f / sqrtf((float)TV_TILE_WIDTH)};
     if (queries)
         tile = gridDim.x / pairs - 1 - tile;
     v.tile = (int)tile * TV_TILE_BLOCK;
@@ -73,11 +78,20 @@ __device__ static inline tv_tile_view tv_tile_view_of(int64_t tokens, int64_t he
     return v;
 }
 
-// Item of token i; tokens behind the window give its last one.
-__device__ static inline int64_t tv_tile_item(const tv_tile_view &v, int i)
+// Tokens behind the window give its last one.
+__device__ static inline int tv_tile_token(const tv_tile_view &v, int i) { return i < v.context ? i : v.context - 1; }
+
+// Row of token i in x [M, H, 64] and its value in [M, H].
+__device__ static inline const int8_t *tv_tile_row(const tv_tile_view &v, const int8_t *x, int i)
 {
-    return v.first + (i < v.context ? i : v.context - 1) * v.heads;
+    return x + v.first * TV_TILE_WIDTH + (int64_t)tv_tile_token(v, i) * (v.heads * TV_TILE_WIDTH);
 }
+__device__ static inline float tv_tile_value(const tv_tile_view &v, const float *x, int i)
+{
+    return x[v.first + (int64_t)tv_tile_token(v, i) * v.heads];
+}
+// Where the value of a token inside the window lies.
+__device__ static inline int64_t tv_tile_item(const tv_tile_view &v, int i) { return v.first + (int64_t)i * v.heads; }
 
 // Behind the last key that a query of these `rows` rows sees.
 __device__ static inline int tv_tile_end(const tv_tile_view &v, int row, int rows)
@@ -85,10 +99,16 @@ __device__ static inline int tv_tile_end(const tv_tile_view &v, int row, int row
     return row >= v.context ? 0 : row + rows < v.context ? row + rows : v.context;
 }
 
+// Whether each of the warp's queries sees all keys of the step from j0 on.
+__device__ static inline bool tv_tile_all_before(const tv_tile_view &v, int j0)
+{
+    return j0 + TV_TILE_STEP <= v.row + 1;
+}
+
 // A lane's quarter of row i. Which bytes of a row meet in which product does not matter, as long as both sides agree.
 __device__ static inline int4 tv_tile_quarter(const tv_tile_view &v, const int8_t *x, int i)
 {
-    return *(const int4 *)(x + tv_tile_item(v, i) * TV_TILE_WIDTH + tv_tile_t() * 16);
+    return *(const int4 *)(tv_tile_row(v, x, i) + tv_tile_t() * 16);
 }
 
 typedef struct tv_tile_side {
@@ -141,8 +161,7 @@ __device__ static inline tv_tile_share tv_tile_fetch(const tv_tile_view &v, cons
     tv_tile_place at = tv_tile_place_of();
 #pragma unroll
     for (int n = 0; n < 4; n++)
-        share.word[n] =
-            *(const uint32_t *)(x + tv_tile_item(v, i + tv_tile_place_row(at, n)) * TV_TILE_WIDTH + 4 * at.piece);
+        share.word[n] = *(const uint32_t *)(tv_tile_row(v, x, i + tv_tile_place_row(at, n)) + 4 * at.piece);
     return share;
 }
 
@@ -170,7 +189,7 @@ __device__ static inline float tv_tile_fetch_scale(const tv_tile_view &v, const 
     int row = threadIdx.x % TV_TILE_STEP;
     if (threadIdx.x >= 2 * TV_TILE_STEP)
         return 0.0f;
-    return (threadIdx.x < TV_TILE_STEP ? low : high)[tv_tile_item(v, i + row)];
+    return tv_tile_value(v, threadIdx.x < TV_TILE_STEP ? low : high, i + row);
 }
 
 __device__ static inline void tv_tile_put_scale(float scale, float to[2][TV_TILE_STEP])

@@ -15,8 +15,8 @@ typedef struct pair_weights {
 
 __device__ static inline query_values query_at(const tv_attention_backward_args &a, const tv_tile_view &v, int i)
 {
-    int64_t qi = tv_tile_item(v, i);
-    return {a.q_scale[qi] * v.inv_sqrt, a.top[qi], 1.0f / a.norm[qi], a.g_scale[qi]};
+    return {tv_tile_value(v, a.q_scale, i) * v.inv_sqrt, tv_tile_value(v, a.top, i), 1.0f / tv_tile_value(v, a.norm, i),
+            tv_tile_value(v, a.g_scale, i)};
 }
 
 __device__ static inline pair_weights weigh(const query_values &q, float k_scale, float v_scale, float score_dot,
@@ -95,6 +95,7 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) delta_kernel(tv_att
 }
 
 // The weights ds s_k[j] of a step.
+template <bool MASKED>
 __device__ static inline void weigh_keys(const tv_tile_view &v, const tv_tile_side side[2], int j0,
                                          const query_values at[2], const float delta[2], const key_step &step,
                                          tv_tile_weights weights)
@@ -112,7 +113,7 @@ __device__ static inline void weigh_keys(const tv_tile_view &v, const tv_tile_si
                 pair_weights w =
                     weigh(at[h], step.scales[0][column], step.scales[1][column], scores[2 * h + e], dps[2 * h + e]);
                 float to_q = (w.p * (w.dp - delta[h])) * step.scales[0][column];
-                bool seen = j0 + column <= v.row + tv_tile_g() + 8 * h;
+                bool seen = !MASKED || j0 + column <= v.row + tv_tile_g() + 8 * h;
                 weights[h][n][e] = seen ? to_q : 0.0f;
             }
         }
@@ -143,7 +144,10 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) dq_kernel(tv_attent
         if (j0 >= tv_tile_end(v, v.row, TV_TILE_ROWS))
             continue;
         tv_tile_weights weights;
-        weigh_keys(v, side, j0, at, delta, step, weights);
+        if (tv_tile_all_before(v, j0))
+            weigh_keys<false>(v, side, j0, at, delta, step, weights);
+        else
+            weigh_keys<true>(v, side, j0, at, delta, step, weights);
         tv_tile_add(tv_tile_integers_of(weights), step.turned, acc);
     }
     __syncwarp(); // every lane has read its delta
@@ -170,7 +174,7 @@ __device__ static inline query_share fetch_queries(const tv_attention_backward_a
     query_share share = {tv_tile_fetch(v, a.q, i), tv_tile_fetch(v, a.g, i), {0, 0, 0, 0}, 0};
     if (threadIdx.x < TV_TILE_STEP) {
         share.at = query_at(a, v, i + threadIdx.x);
-        share.delta = a.dq[tv_tile_item(v, i + threadIdx.x) * TV_TILE_WIDTH];
+        share.delta = a.dq[tv_tile_item(v, tv_tile_token(v, i + threadIdx.x)) * TV_TILE_WIDTH];
     }
     return share;
 }
@@ -188,6 +192,7 @@ __device__ static inline void put_queries(const query_share &share, query_step &
 }
 
 // to_k = ds c and to_v = p s_g of a step of queries, one block of their sums. side: k and v of the warp's keys; scales: their s_k and s_v.
+template <bool MASKED>
 __device__ static inline void weigh_queries(const tv_tile_view &v, const tv_tile_side side[2], int i0,
                                             const float scales[2][2], const query_step &step, tv_tile_weights to_k,
                                             tv_tile_weights to_v)
@@ -206,7 +211,7 @@ __device__ static inline void weigh_queries(const tv_tile_view &v, const tv_tile
                 int row = tv_tile_g() + 8 * h;
                 pair_weights w = weigh(at, scales[0][h], scales[1][h], scores[2 * h + e], dps[2 * h + e]);
                 float ds = w.p * (w.dp - step.delta[column]);
-                bool seen = i >= v.row + row && i < v.context;
+                bool seen = !MASKED || (i >= v.row + row && i < v.context);
                 to_k[h][n][e] = seen ? ds * at.c : 0.0f;
                 to_v[h][n][e] = seen ? w.p * at.g_scale : 0.0f;
             }
@@ -222,9 +227,9 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 3) dk_dv_kernel(tv_att
     float scales[2][2];
     tv_tile_sums dk = {{0}}, dv = {{0}};
     for (int h = 0; h < 2; h++) {
-        int64_t kj = tv_tile_item(v, v.row + tv_tile_g() + 8 * h);
-        scales[0][h] = a.k_scale[kj];
-        scales[1][h] = a.v_scale[kj];
+        int j = v.row + tv_tile_g() + 8 * h;
+        scales[0][h] = tv_tile_value(v, a.k_scale, j);
+        scales[1][h] = tv_tile_value(v, a.v_scale, j);
     }
     query_share next = fetch_queries(a, v, v.tile);
     for (int i0 = v.tile; i0 < v.context; i0 += TV_TILE_STEP) {
@@ -235,7 +240,10 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 3) dk_dv_kernel(tv_att
         if (i0 + TV_TILE_STEP <= v.row || v.row >= v.context)
             continue;
         tv_tile_weights to_k, to_v;
-        weigh_queries(v, side, i0, scales, step, to_k, to_v);
+        if (i0 + 1 >= v.row + TV_TILE_ROWS && i0 + TV_TILE_STEP <= v.context)
+            weigh_queries<false>(v, side, i0, scales, step, to_k, to_v);
+        else
+            weigh_queries<true>(v, side, i0, scales, step, to_k, to_v);
         tv_tile_add(tv_tile_integers_of(to_v), step.turned_gradients, dv);
         tv_tile_add(tv_tile_integers_of(to_k), step.turned_queries, dk);
     }

@@ -56,6 +56,7 @@ __device__ static void find_tops(const tv_attention_args &a, const tv_tile_view 
 }
 
 // The weights e_j s_v[j] of a step, and their links of the sums of e_j.
+template <bool MASKED>
 __device__ static inline void weigh(const tv_tile_view &v, const tv_tile_side &q, int j0, const float c[2],
                                     const float top[2], const key_step &step, tv_tile_weights weights,
                                     float sums[2][TV_TILE_GROUPS][2])
@@ -70,7 +71,7 @@ __device__ static inline void weigh(const tv_tile_view &v, const tv_tile_side &q
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 float y = tv_tile_exp(score_of(dots[2 * h + e], c[h], step.scales[0][column]) - top[h]);
-                y = j0 + column <= v.row + tv_tile_g() + 8 * h ? y : 0.0f;
+                y = !MASKED || j0 + column <= v.row + tv_tile_g() + 8 * h ? y : 0.0f;
                 sums[h][n][e] += y;
                 weights[h][n][e] = y * step.scales[1][column];
             }
@@ -87,7 +88,7 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) attention_tiles_ker
     float c[2], top[2], sums[2][TV_TILE_GROUPS][2] = {{{0}}}, inverse[2];
     tv_tile_sums acc = {{0}};
     for (int h = 0; h < 2; h++)
-        c[h] = a.q_scale[tv_tile_item(v, v.row + tv_tile_g() + 8 * h)] * v.inv_sqrt;
+        c[h] = tv_tile_value(v, a.q_scale, v.row + tv_tile_g() + 8 * h) * v.inv_sqrt;
     find_tops(a, v, q, c, steps, top);
     tv_tile_share keys = tv_tile_fetch(v, a.k, 0), values = tv_tile_fetch(v, a.v, 0);
     float scale = tv_tile_fetch_scale(v, a.k_scale, a.v_scale, 0);
@@ -103,7 +104,10 @@ __global__ static void __launch_bounds__(TV_TILE_THREADS, 4) attention_tiles_ker
         if (j0 >= tv_tile_end(v, v.row, TV_TILE_ROWS))
             continue;
         tv_tile_weights weights;
-        weigh(v, q, j0, c, top, step, weights, sums);
+        if (tv_tile_all_before(v, j0))
+            weigh<false>(v, q, j0, c, top, step, weights, sums);
+        else
+            weigh<true>(v, q, j0, c, top, step, weights, sums);
         tv_tile_add(tv_tile_integers_of(weights), step.values, acc);
     }
 #pragma unroll
