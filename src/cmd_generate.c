@@ -121,13 +121,10 @@ static tv_status check_item(const stream *s, const generate_args *args, tv_modal
     return TV_OK;
 }
 
-// The items' marks and features, as they stand in front of a text in training.
+// The items' marks and features, as they stand in front of a text in training. To which bytes of a text they belong does not count here.
 static tv_status put_head(stream *s, const generate_args *args)
 {
-    tv_modalities_args open = {.config = &s->loaded->config,
-                               .backend = s->loaded->backend,
-                               .text_bytes =
-                                   INT64_MAX}; // which bytes of a text the items belong to does not count here
+    tv_modalities_args open = {.config = &s->loaded->config, .backend = s->loaded->backend, .text_bytes = INT64_MAX};
     memcpy(open.paths, args->features, sizeof open.paths);
     TV_TRY(tv_modalities_open(&s->modalities, &open));
     for (int i = 0; i < TV_MODALITIES; i++)
@@ -172,7 +169,7 @@ static tv_status check_items(const generate_args *args, int *any)
 {
     for (int i = 0; i < TV_MODALITIES; i++) {
         const char *name = tv_modality_name((tv_modality)i);
-        int file = args->features[i] != NULL, item = args->items[i] != NO_ITEM;
+        int file = args->features[i] && args->features[i][0], item = args->items[i] != NO_ITEM;
         if (file && !item)
             return TV_FAIL(TV_USAGE, "--%s-features needs --%s-item N, the item of the file that the text follows",
                            name, name);

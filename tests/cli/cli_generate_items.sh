@@ -89,6 +89,7 @@ refused 2 "image-item takes a number from 0 to $((items - 1)), the last item of 
 refused 2 'audio-item takes a number from 0 to [0-9]+, the last item of .*sounds.h5, not -1' "${sound[@]}" -1
 refused 2 'image-features needs --image-item N' --image-features $images
 refused 2 'audio-item needs --audio-features FILE' --audio-item 2
+refused 2 'image-item needs --image-features FILE' --image-features '' --image-item 2
 refused 1 'cannot open the features nowhere.h5: No such file' --image-features nowhere.h5 --image-item 0
 refused 1 'sounds.h5: features of 10 values \(F\), but modality.image_width is 24' --image-features $sounds --image-item 0
 refused 1 'invariance.txt are no HDF5 file' --audio-features tests/data/invariance.txt --audio-item 0
