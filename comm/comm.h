@@ -45,6 +45,9 @@ void tv_comm_close(tv_comm *comm);
 // Local. For a rank that failed where it cannot say so, in the midst of collectives of others: as after a failed
 // collective, it enters no other, of this communicator or its children.
 void tv_comm_abandon(tv_comm *comm);
+// Local. 1: a collective of this communicator or a parent failed on this rank, or was abandoned. That is final: the rank enters no other,
+// tv_comm_agree neither, so it can tell its error to no other rank and has to print it itself.
+int tv_comm_is_broken(const tv_comm *comm);
 // Collective. A communicator of the ranks that give the same colour (>= 0), in the order of their keys, for the memory
 // that tv_comm_device_open named for `comm`. All ranks of `comm` agree on whether all children opened. A failure in a
 // child breaks its parent, and the parent's other children, on this rank. The child is closed before its parent.

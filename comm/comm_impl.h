@@ -103,8 +103,6 @@ tv_status tv_comm_open_nccl(tv_comm *comm);
 tv_status tv_comm_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *stream);
 // Every collective starts with enter (fail point, argument checks, sequence number, `items` of item_bytes as wire bytes,
 // the ring) and hands its result to leave, which remembers a failure.
-// A failure here or in a parent is final.
-int tv_comm_is_broken(const tv_comm *comm);
 tv_status tv_comm_enter(tv_comm *comm, tv_op op, int64_t items, int64_t item_bytes, tv_wire what);
 tv_status tv_comm_leave(tv_comm *comm, tv_status st);
 

@@ -290,6 +290,8 @@ void tv_features_close(tv_features *f)
     free(f);
 }
 
+int64_t tv_features_items(const tv_features *f) { return f->items; }
+
 int tv_features_next(const tv_features *f, int64_t from, int64_t *position, int64_t *item)
 {
     int64_t low = 0, high = f->entry_count; // the first entry that is not below lies in [low, high]

@@ -26,6 +26,8 @@ typedef struct tv_features_want {
 // or layout, or that ends behind the file; another F or number of frames; positions that do not ascend or lie past the text; items past the end.
 tv_status tv_features_open(const char *path, const tv_features_want *want, tv_features **out);
 void tv_features_close(tv_features *features);
+// Local. Items of the file; they count from 0.
+int64_t tv_features_items(const tv_features *features);
 
 // Local. The first entry of the index whose position is at least `from`: 1, or 0 when there is none.
 int tv_features_next(const tv_features *features, int64_t from, int64_t *position, int64_t *item);

@@ -77,6 +77,17 @@ static tv_status run_command(int argc, char **argv, tv_comm *comm)
     return command->run(comm, argc - 2, argv + 2);
 }
 
+// One error, one message: after an agreement rank 0 has it, its own or another rank's. Broken communication speaks on every rank that
+// has an error of its own, since nobody else knows of it.
+static int speaks(const tv_comm *comm, tv_status st)
+{
+    if (st == TV_OK || st == TV_HELP)
+        return 0;
+    if (comm == NULL || tv_comm_rank(comm) == 0 || st == TV_COMM || st == TV_HANG)
+        return 1;
+    return tv_comm_is_broken(comm) && st != TV_REMOTE;
+}
+
 int main(int argc, char **argv)
 {
     tv_comm *comm = NULL;
@@ -93,10 +104,9 @@ int main(int argc, char **argv)
             st = TV_FAIL(TV_IO, "cannot write the output; is the disk full or the reader gone?");
         st = tv_comm_agree(comm, st);
     }
-    // One error, one message: after an agreement rank 0 has it, its own or another rank's. Broken communication speaks on every rank.
     if (st == TV_STOPPED)
         tv_log_info("%s", tv_status_message());
-    else if (st != TV_OK && st != TV_HELP && (!comm || tv_comm_rank(comm) == 0 || st == TV_COMM || st == TV_HANG))
+    else if (speaks(comm, st))
         tv_log_error("%s", tv_status_message());
     tv_comm_close(comm);
     return tv_status_exit_code(st);

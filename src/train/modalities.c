@@ -17,7 +17,8 @@ static tv_status open_one(tv_modalities *m, const tv_modalities_args *args, tv_m
     if (!path || !path[0])
         return TV_OK;
     if (b->width == 0)
-        return TV_FAIL(TV_USAGE, "%s: the model has no part '%s' that could take features", path, name);
+        return TV_FAIL(TV_USAGE, "%s: the model has no part '%s' that could take features; leave them away", path,
+                       name);
     snprintf(width_key, sizeof width_key, "modality.%s_width", name);
     snprintf(frames_key, sizeof frames_key, "modality.%s_frames", name);
     tv_features_want want = {.frames = b->frames,
@@ -118,21 +119,37 @@ static tv_status put_item(tv_modality_batch *b, int64_t item, int64_t token, int
     return TV_OK;
 }
 
+// The items that stand before a text, images first, at ids[0] on, the batch's token `token`; *used is set to their tokens.
+static tv_status put_items(tv_modalities *m, const int64_t items[TV_MODALITIES], int64_t token, int32_t *ids,
+                           int64_t *used)
+{
+    *used = 0;
+    for (int i = 0; i < TV_MODALITIES; i++) {
+        if (items[i] < 0)
+            continue;
+        int32_t mark = i == TV_IMAGE ? TV_ID_IMAGE : TV_ID_AUDIO;
+        TV_TRY(put_item(&m->of[i], items[i], token + *used, mark, ids + *used));
+        *used += 1 + m->of[i].frames;
+    }
+    return TV_OK;
+}
+
+tv_status tv_modalities_head(tv_modalities *m, const int64_t items[TV_MODALITIES], int32_t *ids, int64_t *used)
+{
+    tv_modalities_begin(m);
+    return put_items(m, items, 0, ids, used);
+}
+
 tv_status tv_modalities_window(tv_modalities *m, const tv_corpus_span *span, const tv_window_place *place)
 {
-    int64_t context = m->context, token = place->window * context, items[TV_MODALITIES], position, used = 0;
+    int64_t context = m->context, token = place->window * context, items[TV_MODALITIES], position, used;
     int32_t *ids = place->ids + token, *targets = place->targets + token;
     if (!find_items(m, span->position + place->origin, &position, items)) {
         tv_window_tokens(span->bytes, context, ids, targets);
         m->predicted += context;
         return TV_OK;
     }
-    for (int i = 0; i < TV_MODALITIES; i++) {
-        if (items[i] < 0)
-            continue;
-        TV_TRY(put_item(&m->of[i], items[i], token + used, i == TV_IMAGE ? TV_ID_IMAGE : TV_ID_AUDIO, ids + used));
-        used += 1 + m->of[i].frames;
-    }
+    TV_TRY(put_items(m, items, token, ids, &used));
     int64_t skipped = position - span->position - place->origin, left = span->left - skipped, room = context - used;
     int64_t text = left - 1 < room ? left - 1 : room;
     for (int64_t t = 0; t < used; t++)

@@ -56,6 +56,9 @@ typedef struct tv_window_place {
     int32_t *ids, *targets;
 } tv_window_place;
 tv_status tv_modalities_window(tv_modalities *m, const tv_corpus_span *span, const tv_window_place *place);
+// Local. A text that goes on behind chosen items: the batch is one window, which begins at ids[0] (host) with the marks and features of
+// items[modality] (negative: none; else below tv_features_items). *used is set to their tokens. TV_CORPUS: tv_features_read.
+tv_status tv_modalities_head(tv_modalities *m, const int64_t items[TV_MODALITIES], int32_t *ids, int64_t *used);
 // Local. The batch's features to the backend, and where the unit finds them.
 tv_status tv_modalities_upload(tv_modalities *m);
 void tv_modalities_describe(const tv_modalities *m, tv_unit *unit);

@@ -22,3 +22,19 @@ for point in start sum reduce_scatter all_gather broadcast all_to_all barrier ag
     [ "$point" = wait ] || breaks comm.$point stop 70
 done
 breaks comm.sum:hit=5 kill "1 137"
+
+# tells POINT RANK CONFIG [:hit=N]: the sentence of the rank that fails is printed, once, whichever it is.
+tells() {
+    local got=0
+    out=$(TV_FAULT="$1:rank=$2${4:-}:errno=EIO" ranks 2 train --config "tests/data/invariance-$3.yaml" --run "$work/tells-$1-$2-$3" 2>&1) || got=$?
+    same "$got" 1 "exit code, $1 on rank $2"
+    says_once "^trivote: error: (rank 0: )?rank $2: .*Input/output error"
+    says_once 'trivote: error'
+}
+for rank in 0 1; do
+    tells memgram.rows $rank memgram # in the midst of exchanges that the other rank waits in
+    tells graph.edges $rank graph
+    tells step.start $rank moe # before them: all agree
+    tells corpus.read $rank moe :hit=2
+    tells features.read $rank modality :hit=9
+done

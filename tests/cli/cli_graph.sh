@@ -45,7 +45,8 @@ says 'float tensors: 0'
 # A rank that fails between the exchanges ends all of them; none waits for ever.
 got=0
 out=$(TV_FAULT=graph.edges:rank=1:hit=3:errno=EIO ranks 3 train --config $config --run "$work/broken" 2>&1) || got=$?
-[ "$got" -ne 0 ] || fail "a run whose rank 1 failed ends well"
+same "$got" 1 "exit code of a run whose rank 1 failed"
+says_once 'error: rank 1: fail point graph.edges: Input/output error'
 
 # Refused, each in one sentence that says what fits.
 refuse codebook.rows=0 'graph.hops 2 needs the motifs of a codebook, but codebook.rows is 0'

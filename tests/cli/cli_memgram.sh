@@ -48,7 +48,8 @@ says 'float tensors: 0'
 # A rank that fails between the exchanges ends all of them; none waits for ever.
 got=0
 out=$(TV_FAULT=memgram.rows:rank=1:hit=3:errno=EIO ranks 3 train --config $config --run "$work/broken" 2>&1) || got=$?
-[ "$got" -ne 0 ] || fail "a run whose rank 1 failed ends well"
+same "$got" 1 "exit code of a run whose rank 1 failed"
+says_once 'error: rank 1: fail point memgram.rows: Input/output error'
 
 # Refused, each in one sentence that says what fits.
 refuse memgram.rows=1 'memgram.rows is 1, but a choice needs 2 rows'
