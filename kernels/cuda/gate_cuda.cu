@@ -69,12 +69,12 @@ __global__ __launch_bounds__(TV_GATE_THREADS_MAX) static void gate_any_kernel(tv
     for (int64_t f = threadIdx.x; f < a.width; f += blockDim.x) {
         top[0] = max(top[0], tv_magnitude(gate[f]));
         top[1] = max(top[1], tv_magnitude(up[f]));
-        top[2] = max(top[2], tv_magnitude(tv_silu(gate[f]) * up[f]));
+        top[2] = max(top[2], tv_magnitude(tv_cuda_silu(gate[f]) * up[f]));
     }
     tv_block_max<3>(top, room);
     gate_scales(a, t, top, inverse);
     for (int64_t f = threadIdx.x; f < a.width; f += blockDim.x) {
-        a.q[t * a.width + f] = tv_quantize_one(tv_silu(gate[f]) * up[f], inverse[2]);
+        a.q[t * a.width + f] = tv_quantize_one(tv_cuda_silu(gate[f]) * up[f], inverse[2]);
         if (a.saved_q) {
             a.saved_q[2 * t * a.width + f] = tv_quantize_one(gate[f], inverse[0]);
             a.saved_q[(2 * t + 1) * a.width + f] = tv_quantize_one(up[f], inverse[1]);
@@ -90,7 +90,7 @@ extern "C" tv_status gate_quantize_cuda(const tv_gate_quantize_args *a, void *st
     int64_t quads = a->width / TV_QUAD;
     if (a->width % TV_QUAD != 0 || quads > 4 * TV_GATE_THREADS_MAX || !tv_cuda_aligned({a->gu, a->saved_q, a->q}))
         gate_any_kernel<<<(unsigned)a->tokens, 256, 0, s>>>(*a);
-    else if (quads > 2 * TV_GATE_THREADS_MAX)
+    else if (quads > 2 * TV_WARP * 4)
         gate_rows_kernel<4><<<(unsigned)a->tokens, tv_gate_threads(quads, 4), 0, s>>>(*a);
     else
         gate_rows_kernel<2><<<(unsigned)a->tokens, tv_gate_threads(quads, 2), 0, s>>>(*a);

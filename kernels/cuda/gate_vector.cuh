@@ -2,6 +2,7 @@
 #ifndef TV_KERNELS_GATE_VECTOR_CUH
 #define TV_KERNELS_GATE_VECTOR_CUH
 
+#include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/channels_vector.cuh"
 
 #define TV_GATE_THREADS_MAX 512
@@ -23,10 +24,7 @@ template <int N> __device__ static inline void tv_block_max(uint32_t *value, uin
             value[n] = max(value[n], room[n][w]);
 }
 
-__device__ static inline float4 tv_gate4(float4 gate, float4 up)
-{
-    return make_float4(tv_silu(gate.x) * up.x, tv_silu(gate.y) * up.y, tv_silu(gate.z) * up.z, tv_silu(gate.w) * up.w);
-}
+__device__ static inline float4 tv_gate4(float4 gate, float4 up) { return tv_mul4(tv_cuda_silu4(gate), up); }
 
 __device__ static inline int8_t tv_quantize_one(float v, float inverse)
 {
@@ -46,21 +44,28 @@ struct tv_gate_raw {
     float4 dh;
 };
 
-__device__ static inline void tv_gate_gradient1(float x, float u, float dh, float *dgate, float *dup)
+// g: the gate's sigmoid.
+__device__ static inline void tv_gate_link(float x, float g, float u, float dh, float *dgate, float *dup)
 {
-    float g = tv_sigmoid(x), act = x * g;
+    float act = x * g;
     *dup = dh * act;
     *dgate = (dh * u) * (g * fmaf(x, 1.0f - g, 1.0f));
+}
+
+__device__ static inline void tv_gate_gradient1(float x, float u, float dh, float *dgate, float *dup)
+{
+    tv_gate_link(x, tv_cuda_sigmoid(x), u, dh, dgate, dup);
 }
 
 // v[0] the gradient of the gates, v[1] of the up parts
 __device__ static inline void tv_gate_gradient4(const tv_gate_raw &in, float4 *v)
 {
     float4 x = tv_scale4(tv_word_floats(in.gate), in.gate_scale), u = tv_scale4(tv_word_floats(in.up), in.up_scale);
-    tv_gate_gradient1(x.x, u.x, in.dh.x, &v[0].x, &v[1].x);
-    tv_gate_gradient1(x.y, u.y, in.dh.y, &v[0].y, &v[1].y);
-    tv_gate_gradient1(x.z, u.z, in.dh.z, &v[0].z, &v[1].z);
-    tv_gate_gradient1(x.w, u.w, in.dh.w, &v[0].w, &v[1].w);
+    float4 g = tv_cuda_sigmoid4(x);
+    tv_gate_link(x.x, g.x, u.x, in.dh.x, &v[0].x, &v[1].x);
+    tv_gate_link(x.y, g.y, u.y, in.dh.y, &v[0].y, &v[1].y);
+    tv_gate_link(x.z, g.z, u.z, in.dh.z, &v[0].z, &v[1].z);
+    tv_gate_link(x.w, g.w, u.w, in.dh.w, &v[0].w, &v[1].w);
 }
 
 // A row's gates are 255 integers times one scale, so what the gradient takes from a gate is worked out once for each: silu(a) and its
@@ -70,7 +75,7 @@ __device__ static inline void tv_gate_gradient4(const tv_gate_raw &in, float4 *v
 __device__ static inline void tv_gate_fill(float2 *table, float scale)
 {
     for (int i = threadIdx.x; i < TV_GATE_VALUES; i += blockDim.x) {
-        float x = (float)(i - 128) * scale, g = tv_sigmoid(x);
+        float x = (float)(i - 128) * scale, g = tv_cuda_sigmoid(x);
         table[i] = make_float2(x * g, g * fmaf(x, 1.0f - g, 1.0f));
     }
 }

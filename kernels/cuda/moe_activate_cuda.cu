@@ -72,12 +72,12 @@ __global__ __launch_bounds__(TV_GATE_THREADS_MAX) static void activate_any_kerne
     for (int64_t f = threadIdx.x; f < a.width; f += blockDim.x) {
         top[0] = max(top[0], tv_magnitude(gate[f]));
         top[1] = max(top[1], tv_magnitude(up[f]));
-        top[2] = max(top[2], tv_magnitude(tv_silu(gate[f]) * up[f]));
+        top[2] = max(top[2], tv_magnitude(tv_cuda_silu(gate[f]) * up[f]));
     }
     tv_block_max<3>(top, room);
     row_scales(a, r, top, inverse);
     for (int64_t f = threadIdx.x; f < a.width; f += blockDim.x) {
-        a.q[r * a.width + f] = tv_quantize_one(tv_silu(gate[f]) * up[f], inverse[2]);
+        a.q[r * a.width + f] = tv_quantize_one(tv_cuda_silu(gate[f]) * up[f], inverse[2]);
         if (a.saved_q) {
             a.saved_q[2 * r * a.width + f] = tv_quantize_one(gate[f], inverse[0]);
             a.saved_q[(2 * r + 1) * a.width + f] = tv_quantize_one(up[f], inverse[1]);

@@ -1,5 +1,5 @@
 // Elementwise ops (a thread an element), the gated activation, rotary positions and the loss (a warp a row).
-#include "kernels/cuda/cuda_common.cuh"
+#include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/cuda_ops.h"
 
 #define THREADS 256
@@ -13,7 +13,7 @@ __global__ static void gate_kernel(tv_gate_args a)
         return;
     int64_t t = i / a.width, f = i % a.width;
     const float *gate = a.gu + t * 2 * a.width;
-    a.h[i] = tv_silu(gate[f]) * gate[a.width + f];
+    a.h[i] = tv_cuda_silu(gate[f]) * gate[a.width + f];
 }
 
 extern "C" tv_status gate_cuda(const tv_gate_args *a, void *stream)
@@ -32,7 +32,7 @@ __global__ static void gate_backward_kernel(tv_gate_backward_args a)
     int64_t t = i / a.width, f = i % a.width;
     const int8_t *q = a.saved_q + 2 * t * a.width;
     float x = (float)q[f] * a.saved_scale[2 * t], u = (float)q[a.width + f] * a.saved_scale[2 * t + 1];
-    float g = tv_sigmoid(x), act = x * g, dh = a.dh[i];
+    float g = tv_cuda_sigmoid(x), act = x * g, dh = a.dh[i];
     a.dgu[2 * t * a.width + a.width + f] = dh * act;
     a.dgu[2 * t * a.width + f] = (dh * u) * (g * fmaf(x, 1.0f - g, 1.0f));
 }

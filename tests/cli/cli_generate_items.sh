@@ -94,5 +94,5 @@ refused 1 'cannot open the features nowhere.h5: No such file' --image-features n
 refused 1 'sounds.h5: features of 10 values \(F\), but modality.image_width is 24' --image-features $sounds --image-item 0
 refused 1 'invariance.txt are no HDF5 file' --audio-features tests/data/invariance.txt --audio-item 0
 checkpoint=$told
-refused 2 "sounds.h5: the model has no part 'audio' that could take features; leave them away" "${sound[@]}" 0
+refused 2 "sounds.h5: the model has no part 'audio' that could take features; leave them out" "${sound[@]}" 0
 refused 2 'prompt is empty; give at least one byte' --prompt ""

@@ -113,9 +113,47 @@ static void test_bits(void **state)
     op_against_ref(check_bits);
 }
 
+// Floats of all magnitudes and both signs, and the ends of the stretch where a backend may take a short way.
+#define EVERY_TOKENS 4096
+#define EVERY_WIDTH 256
+
+static float every(int64_t i)
+{
+    static const float ends[] = {0.0f, 80.0f, 80.00001f, 79.99999f, 87.0f, 88.0f, 103.0f, 105.0f, 120.0f, 0x1p-126f};
+    uint32_t bits = (uint32_t)i * 4099u; // over all 2^32 / 4099 of them
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return i < 20 ? ends[i / 2] * (i % 2 ? -1.0f : 1.0f) : value;
+}
+
+static void check_every(const op_backend *on)
+{
+    int64_t items = EVERY_TOKENS * EVERY_WIDTH;
+    float *gu = op_host((size_t)items * 8);
+    back_case c = {items, 1, op_host((size_t)items * 2), op_host((size_t)items * 8), op_host((size_t)items * 4)};
+    for (int64_t i = 0; i < items; i++) {
+        float x = every(i);
+        gu[i / EVERY_WIDTH * 2 * EVERY_WIDTH + i % EVERY_WIDTH] = x;
+        gu[(i / EVERY_WIDTH * 2 + 1) * EVERY_WIDTH + i % EVERY_WIDTH] = 1.0f;
+        c.q[2 * i] = x < 0.0f ? -1 : 1;
+        c.q[2 * i + 1] = 1;
+        c.scale[2 * i] = fabsf(x);
+        c.scale[2 * i + 1] = c.dh[i] = 1.0f;
+    }
+    op_same_floats("h", on, run(op_ref(), EVERY_TOKENS, EVERY_WIDTH, gu), run(on, EVERY_TOKENS, EVERY_WIDTH, gu),
+                   items);
+    op_same_floats("dgu", on, run_back(op_ref(), &c), run_back(on, &c), 2 * items);
+}
+
+static void test_every(void **state)
+{
+    (void)state;
+    op_against_ref(check_every);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_forward), cmocka_unit_test(test_backward),
-                                       cmocka_unit_test(test_bits)};
+                                       cmocka_unit_test(test_bits), cmocka_unit_test(test_every)};
     return op_run("op_gate", tests);
 }
