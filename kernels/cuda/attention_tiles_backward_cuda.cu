@@ -51,7 +51,7 @@ __device__ static inline void put_keys(const key_share &share, key_step &step)
     tv_tile_put_scale(share.scale, step.scales);
 }
 
-__global__ static void __launch_bounds__(TV_TILE_THREADS, 4) delta_kernel(tv_attention_backward_args a)
+__global__ static void __launch_bounds__(TV_TILE_THREADS, 5) delta_kernel(tv_attention_backward_args a)
 {
     __shared__ __align__(16) key_step steps[2];
     tv_tile_view v = tv_tile_view_of(a.tokens, a.heads, a.context, true);

@@ -44,6 +44,17 @@ static inline unsigned tv_cuda_blocks(int64_t count, int64_t per_block)
     return (unsigned)tv_ceil_div(count, per_block);
 }
 
+// *blocks: how many blocks of `kernel` the device holds at once.
+template <class KERNEL> static tv_status tv_cuda_resident(KERNEL kernel, int threads, int64_t *blocks)
+{
+    int device, units, each;
+    TV_CUDA_TRY(cudaGetDevice(&device));
+    TV_CUDA_TRY(cudaDeviceGetAttribute(&units, cudaDevAttrMultiProcessorCount, device));
+    TV_CUDA_TRY(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, 0));
+    *blocks = (int64_t)units * (each > 0 ? each : 1);
+    return TV_OK;
+}
+
 // The row of this warp in a kernel with TV_ROWS_PER_BLOCK warps a block.
 __device__ static inline int64_t tv_warp_row(void)
 {

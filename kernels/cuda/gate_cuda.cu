@@ -187,17 +187,27 @@ __global__ __launch_bounds__(TV_GATE_THREADS_MAX) static void gate_backward_rows
                               most[k][part][j]);
 }
 
+// All blocks run at once, each with as many tokens as the others.
+template <int KEEP>
+static tv_status backward_rows(const tv_gate_backward_both_args *a, uint32_t *tops, int64_t quads, cudaStream_t s)
+{
+    int64_t resident;
+    unsigned threads = tv_gate_threads(quads, KEEP);
+    TV_TRY(tv_cuda_resident(gate_backward_rows_kernel<KEEP>, (int)threads, &resident));
+    unsigned blocks = tv_cuda_blocks(a->tokens, tv_ceil_div(a->tokens, resident));
+    gate_backward_rows_kernel<KEEP><<<blocks, threads, 0, s>>>(*a, tops);
+    return TV_OK;
+}
+
 static tv_status backward_by_tiles(const tv_gate_backward_both_args *a, cudaStream_t s)
 {
-    // About five blocks on each of 132 multiprocessors, all with the same number of tokens.
-    int64_t rounds = tv_ceil_div(a->tokens, 5 * 132), quads = a->width / TV_QUAD;
-    unsigned blocks = tv_cuda_blocks(a->tokens, rounds);
+    int64_t quads = a->width / TV_QUAD;
     tv_tile_out out = {{}, a->qt, a->sumsq, a->fault};
     TV_TRY(tv_channel_tops_take(2 * a->width, &out.tops));
     if (quads > 2 * TV_GATE_THREADS_MAX)
-        gate_backward_rows_kernel<4><<<blocks, tv_gate_threads(quads, 4), 0, s>>>(*a, out.tops.top);
+        TV_TRY(backward_rows<4>(a, out.tops.top, quads, s));
     else
-        gate_backward_rows_kernel<2><<<blocks, tv_gate_threads(quads, 2), 0, s>>>(*a, out.tops.top);
+        TV_TRY(backward_rows<2>(a, out.tops.top, quads, s));
     gate_tiles tiles = {a->tokens, a->width, a->saved_q, a->saved_scale, a->dh};
     tv_tile_launch(tiles, out, tv_ceil_div(a->width, 32), s);
     TV_CUDA_LAUNCHED("gate_backward_both");
