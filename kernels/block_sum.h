@@ -1,5 +1,10 @@
 // Weighted sums of int8 rows in blocks: what attention adds its values, keys and queries with (kernels.h). Both factors are integers, so a
 // block's sums are exact, of any order, and products for dot-product instructions and tensor cores; a block's weights share a power of two.
+//
+// blocksum_t(w_t, x8[t, c]) adds the rows t = 0..T-1 with float weights. For the blocks of 32 rows each (the last may be shorter), in order,
+// from acc = +0:
+//   top = max |w_t|;  e = least integer with top < 2^e;  Q_t = rint(w_t * 2^(14 - e)), half to even
+//   acc = fma((float)(sum_t Q_t x8[t, c]), 2^(e - 14), acc)         top below 2^-100: nothing is added; Inf or NaN: acc is NaN
 #ifndef TV_KERNELS_BLOCK_SUM_H
 #define TV_KERNELS_BLOCK_SUM_H
 

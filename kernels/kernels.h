@@ -233,16 +233,12 @@ typedef struct tv_rotary_args {
     float *x;
 } tv_rotary_args;
 
-// blocksum_t(w_t, x8[t, c]) adds int8 rows with float weights, t = 0..T-1 counted from the window's start; pairs that the mask takes out have
-// w = 0. For the blocks b of 32 rows each (the last may be shorter), in order, from acc = +0 (kernels/block_sum.h):
-//   top = max |w_t|;  e = least integer with top < 2^e;  Q_t = rint(w_t * 2^(14 - e)), half to even
-//   acc = fma((float)(sum_t Q_t x8[t, c]), 2^(e - 14), acc)         top below 2^-100: nothing is added; Inf or NaN: acc is NaN
-
 // Causal attention over windows of T = context tokens. q, k, v are int8 with one scale a (token, head). For query i, key j <= i
 // of the same window and head:
 //   c = s_q[i] * inv_sqrt;  score_j = (float)(sum_c q8[i,c] k8[j,c]) * (c * s_k[j])        inv_sqrt = 1 / sqrtf((float)d)
 //   top = max_j score_j (a zero is +0);  e_j = exp(score_j - top);  l = sum32(e_j over j = 0..i, j counted from the window's start)
 //   o[i, c] = blocksum_j<=i(e_j * s_v[j], v8[j, c]) * (1 / l)
+// blocksum: kernels/block_sum.h, its rows counted from the window's start; pairs that the mask takes out have the weight 0.
 // Saved: top [M, H], norm = l [M, H] (both may be NULL in evaluation).
 typedef struct tv_attention_args {
     int64_t tokens, heads, width, context;    // M (a multiple of T), H, d

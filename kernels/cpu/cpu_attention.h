@@ -6,6 +6,8 @@
 #ifndef TV_KERNELS_CPU_ATTENTION_H
 #define TV_KERNELS_CPU_ATTENTION_H
 
+#include <string.h>
+
 #include "kernels/block_sum.h"
 #include "kernels/cpu/cpu_gemm.h"
 
@@ -107,6 +109,14 @@ typedef struct tv_block_sum {
     float *out;        // [TV_SUM_ROWS, channels]
     int64_t channels;
 } tv_block_sum;
+
+// A pair that may have been written as two int16.
+static inline int32_t tv_pair_load(const uint32_t *pair)
+{
+    int32_t value;
+    memcpy(&value, pair, sizeof value);
+    return value;
+}
 
 void TV_ISA_NAME(tv_block_sum_run)(const tv_block_sum *sum);
 

@@ -27,7 +27,7 @@ static inline void sum_block(const tv_block_sum *at, int64_t channel, int64_t be
             value[v] = _mm256_loadu_si256((const __m256i *)(x + v * LANES));
 #pragma GCC unroll 8
         for (int r = 0; r < TV_SUM_ROWS; r++) {
-            __m256i weight = _mm256_set1_epi32((int)w[r * row_stride]);
+            __m256i weight = _mm256_set1_epi32(tv_pair_load(w + r * row_stride));
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v++)
                 sum[r][v] += (ints)_mm256_madd_epi16(weight, value[v]);

@@ -27,7 +27,7 @@ static inline void sum_block(const tv_block_sum *at, int64_t channel, int64_t be
             value[v] = _mm512_loadu_si512(x + v * LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < TV_SUM_ROWS; r++) {
-            __m512i weight = _mm512_set1_epi32((int)w[r * row_stride]);
+            __m512i weight = _mm512_set1_epi32(tv_pair_load(w + r * row_stride));
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v++)
                 sum[r][v] = (ints)_mm512_dpwssd_epi32((__m512i)sum[r][v], weight, value[v]);
