@@ -70,10 +70,10 @@ __device__ static inline void weigh(const tv_tile_view &v, const tv_tile_side &q
             int column = 8 * n + 2 * tv_tile_t() + e;
 #pragma unroll
             for (int h = 0; h < 2; h++) {
+                bool seen = !MASKED || j0 + column <= v.row + tv_tile_g() + 8 * h;
                 float y = tv_tile_exp(score_of(dots[2 * h + e], c[h], step.scales[0][column]) - top[h]);
-                y = !MASKED || j0 + column <= v.row + tv_tile_g() + 8 * h ? y : 0.0f;
-                sums[h][n][e] += y;
-                weights[h][n][e] = y * step.scales[1][column];
+                sums[h][n][e] += seen ? y : 0.0f;
+                weights[h][n][e] = seen ? y * step.scales[1][column] : 0.0f;
             }
         }
     }

@@ -17,8 +17,7 @@ static tv_status open_one(tv_modalities *m, const tv_modalities_args *args, tv_m
     if (!path || !path[0])
         return TV_OK;
     if (b->width == 0)
-        return TV_FAIL(TV_USAGE, "%s: the model has no part '%s' that could take features; leave them out", path,
-                       name);
+        return TV_FAIL(TV_USAGE, "%s: the model has no part '%s' that could take features; leave them out", path, name);
     snprintf(width_key, sizeof width_key, "modality.%s_width", name);
     snprintf(frames_key, sizeof frames_key, "modality.%s_frames", name);
     tv_features_want want = {.frames = b->frames,

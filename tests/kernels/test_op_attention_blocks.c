@@ -102,7 +102,7 @@ static void check_not_finite(const op_backend *on)
     for (int i = 0; i < 24; i += op_stride()) {
         attention_case c = some_case(&random, i);
         int64_t items = c.tokens * c.heads * c.width;
-        c.scale[i / 2 % 4][op_int(&random, 0, (int)(c.tokens * c.heads) - 1)] = i % 3 == 0   ? INFINITY
+        c.scale[i / 4 % 4][op_int(&random, 0, (int)(c.tokens * c.heads) - 1)] = i % 3 == 0   ? INFINITY
                                                                                 : i % 3 == 1 ? -INFINITY
                                                                                              : NAN;
         attention_result want, got;
