@@ -104,37 +104,6 @@ static void block_weights(const job *j, buffers *b, int64_t item, int64_t first,
             b->inverse[i - first] = query_weights(j, b, &at);
         }
     }
-    for (int64_t r = last - first; r % TV_SUM_ROWS != 0; r++) {
-        memset(b->integers + r * shape->keys, 0, (size_t)shape->keys * sizeof(int16_t));
-        memset(b->from + r * shape->blocks, 0, (size_t)shape->blocks * sizeof(float));
-    }
-}
-
-// Outputs of the same queries.
-static void block_outputs(const job *j, const buffers *b, int64_t item, int64_t first, int64_t last)
-{
-    const tv_head_shape *shape = &j->shape;
-    for (int64_t group = first; group < last; group += TV_SUM_ROWS) {
-        int64_t end = group + TV_SUM_ROWS < last ? group + TV_SUM_ROWS : last;
-        const tv_block_sum sum = {.w = (const uint32_t *)(b->integers + (group - first) * shape->keys),
-                                  .row_stride = shape->keys / 2,
-                                  .pair_stride = 1,
-                                  .pairs = (end + 1) / 2,
-                                  .from = b->from + (group - first) * shape->blocks,
-                                  .from_stride = shape->blocks,
-                                  .x = b->v,
-                                  .out = b->out,
-                                  .channels = shape->channels};
-        memset(b->out, 0, (size_t)(TV_SUM_ROWS * shape->channels) * sizeof(float));
-        TV_ISA_NAME(tv_block_sum_run)(&sum);
-        for (int64_t i = group; i < end; i++) {
-            float *restrict out = j->args->out + (item + i * shape->heads) * shape->width;
-            float inverse = b->inverse[i - first];
-            const float *restrict row = b->out + (i - group) * shape->channels;
-            for (int64_t c = 0; c < shape->width; c++)
-                out[c] = row[c] * inverse;
-        }
-    }
 }
 
 static void run_heads(const void *args, int64_t begin, int64_t end, int thread)
@@ -152,7 +121,18 @@ static void run_heads(const void *args, int64_t begin, int64_t end, int thread)
         for (int64_t first = 0; first < shape->context; first += TV_QUERY_BLOCK) {
             int64_t last = first + TV_QUERY_BLOCK < shape->context ? first + TV_QUERY_BLOCK : shape->context;
             block_weights(j, &b, item, first, last);
-            block_outputs(j, &b, item, first, last);
+            const tv_head_sums sums = {.shape = shape,
+                                       .item = item,
+                                       .first = first,
+                                       .last = last,
+                                       .integers = b.integers,
+                                       .from = b.from,
+                                       .x = b.v,
+                                       .factor = b.inverse,
+                                       .factor_stride = 1,
+                                       .room = b.out,
+                                       .out = j->args->out};
+            TV_ISA_NAME(tv_head_sums_run)(&sums);
         }
     }
 }

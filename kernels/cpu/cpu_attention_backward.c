@@ -124,36 +124,6 @@ static void block_weights(const job *j, const buffers *b, int64_t item, int64_t 
             query_weights(j, b, &at);
         }
     }
-    for (int64_t r = last - first; r % TV_SUM_ROWS != 0; r++) {
-        memset(b->integers + r * shape->keys, 0, (size_t)shape->keys * sizeof(int16_t));
-        memset(b->from + r * shape->blocks, 0, (size_t)shape->blocks * sizeof(float));
-    }
-}
-
-// dq of the same queries.
-static void block_queries(const job *j, const buffers *b, int64_t item, int64_t first, int64_t last)
-{
-    const tv_head_shape *shape = &j->shape;
-    for (int64_t group = first; group < last; group += TV_SUM_ROWS) {
-        int64_t end = group + TV_SUM_ROWS < last ? group + TV_SUM_ROWS : last;
-        const tv_block_sum sum = {.w = (const uint32_t *)(b->integers + (group - first) * shape->keys),
-                                  .row_stride = shape->keys / 2,
-                                  .pair_stride = 1,
-                                  .pairs = (end + 1) / 2,
-                                  .from = b->from + (group - first) * shape->blocks,
-                                  .from_stride = shape->blocks,
-                                  .x = b->k,
-                                  .out = b->dq,
-                                  .channels = shape->channels};
-        memset(b->dq, 0, (size_t)(TV_SUM_ROWS * shape->channels) * sizeof(float));
-        TV_ISA_NAME(tv_block_sum_run)(&sum);
-        for (int64_t i = group; i < end; i++) {
-            float *restrict dq = j->args->dq + (item + i * shape->heads) * shape->width;
-            const float *restrict row = b->dq + (i - group) * shape->channels;
-            for (int64_t c = 0; c < shape->width; c++)
-                dq[c] = shape->inv_sqrt * row[c];
-        }
-    }
 }
 
 // One block of queries, [first, last), with x [pairs, channels] its rows: added to out [keys, channels] for the keys that they see. w is the
@@ -223,7 +193,17 @@ static void run_heads(const void *args, int64_t begin, int64_t end, int thread)
         for (int64_t first = 0; first < shape->context; first += TV_QUERY_BLOCK) {
             int64_t last = first + TV_QUERY_BLOCK < shape->context ? first + TV_QUERY_BLOCK : shape->context;
             block_weights(j, &b, item, first, last);
-            block_queries(j, &b, item, first, last);
+            const tv_head_sums sums = {.shape = shape,
+                                       .item = item,
+                                       .first = first,
+                                       .last = last,
+                                       .integers = b.integers,
+                                       .from = b.from,
+                                       .x = b.k,
+                                       .factor = &shape->inv_sqrt,
+                                       .room = b.dq,
+                                       .out = j->args->dq};
+            TV_ISA_NAME(tv_head_sums_run)(&sums);
             block_keys(j, &b, first, last);
         }
         for (int64_t i = 0; i < shape->context; i++) {

@@ -1,57 +1,23 @@
 // Sums of blocks with AVX-512 VNNI: vpdpwssd multiplies signed 16-bit neighbours and adds both products into an int32.
 #include <immintrin.h>
+#include <stdint.h>
 
-#include "kernels/cpu/cpu_attention.h"
-
-enum { LANES = 16, VECTORS = TV_SUM_CHANNELS / LANES };
+enum { LANES = 16 };
 
 // Sums have the type of their lanes: gcc 12 keeps copies of __m512i and __m256i on the stack where the type changes.
 typedef int32_t ints __attribute__((vector_size(64)));
+typedef __m512i pairs_of_16;
 
-// One block, TV_SUM_CHANNELS channels: pairs [begin, end), at least one, with exact sums in registers.
-static inline void sum_block(const tv_block_sum *at, int64_t channel, int64_t begin, int64_t end)
+static inline pairs_of_16 load_pairs(const uint32_t *x) { return _mm512_loadu_si512(x); }
+static inline pairs_of_16 spread_pair(int32_t pair) { return _mm512_set1_epi32(pair); }
+static inline ints add_products(ints sum, pairs_of_16 w, pairs_of_16 x)
 {
-    ints sum[TV_SUM_ROWS][VECTORS];
-    const uint32_t *w = at->w + begin * at->pair_stride, *x = at->x + begin * at->channels + channel;
-    const float *from = at->from + begin / TV_BLOCK_PAIRS;
-    int64_t row_stride = at->row_stride, pair_stride = at->pair_stride, channels = at->channels;
-#pragma GCC unroll 8
-    for (int r = 0; r < TV_SUM_ROWS; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++)
-            sum[r][v] = (ints){0};
-    do {
-        __m512i value[VECTORS];
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++)
-            value[v] = _mm512_loadu_si512(x + v * LANES);
-#pragma GCC unroll 8
-        for (int r = 0; r < TV_SUM_ROWS; r++) {
-            __m512i weight = _mm512_set1_epi32(tv_pair_load(w + r * row_stride));
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++)
-                sum[r][v] = (ints)_mm512_dpwssd_epi32((__m512i)sum[r][v], weight, value[v]);
-        }
-        w += pair_stride;
-        x += channels;
-    } while (++begin < end);
-#pragma GCC unroll 8
-    for (int r = 0; r < TV_SUM_ROWS; r++) {
-        float *out = at->out + r * channels + channel;
-        __m512 factor = _mm512_set1_ps(from[r * at->from_stride]);
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++)
-            _mm512_storeu_ps(out + v * LANES, _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)sum[r][v]), factor,
-                                                              _mm512_loadu_ps(out + v * LANES)));
-    }
+    return (ints)_mm512_dpwssd_epi32((__m512i)sum, w, x);
+}
+static inline void add_scaled(float *out, ints sum, float factor)
+{
+    __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)sum), _mm512_set1_ps(factor), _mm512_loadu_ps(out));
+    _mm512_storeu_ps(out, y);
 }
 
-void TV_ISA_NAME(tv_block_sum_run)(const tv_block_sum *at)
-{
-    for (int64_t channel = 0; channel < at->channels; channel += TV_SUM_CHANNELS)
-        for (int64_t begin = at->skip, end; begin < at->pairs; begin = end) {
-            end = (begin / TV_BLOCK_PAIRS + 1) * TV_BLOCK_PAIRS;
-            end = end < at->pairs ? end : at->pairs;
-            sum_block(at, channel, begin, end);
-        }
-}
+#include "kernels/cpu/cpu_block_sum.h"
