@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -16,22 +17,24 @@
 #define SECONDS_MARGIN 1.0
 #define SAVE_BYTES_A_SECOND 100e6
 
-static volatile sig_atomic_t save_wanted, stop_wanted, interrupts;
+// Any thread may get the signal, MPI's own too, so sig_atomic_t is not enough; a handler may use atomics that need no lock.
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "the signal handler needs lock-free atomics");
+static atomic_int save_wanted, stop_wanted, interrupted;
 static double installed_at;
 
 static void on_signal(int number)
 {
     if (number == SIGUSR1) {
-        save_wanted = 1;
+        atomic_store(&save_wanted, 1);
         return;
     }
-    if (number == SIGINT && interrupts) { // the second one: let the default action end the process
+    if (number == SIGINT && atomic_exchange(&interrupted, 1)) {
+        // The second one: let the default action end the process.
         signal(SIGINT, SIG_DFL);
         raise(SIGINT);
         return;
     }
-    interrupts = interrupts || number == SIGINT;
-    stop_wanted = 1;
+    atomic_store(&stop_wanted, 1);
 }
 
 void tv_requests_install(void)
@@ -120,9 +123,9 @@ static int time_is_over(const tv_requests *requests)
 
 static uint64_t stop_flags(tv_requests *requests)
 {
-    if (!stop_wanted && take_file(requests, "stop"))
-        stop_wanted = 1;
-    if (stop_wanted)
+    if (!atomic_load(&stop_wanted) && take_file(requests, "stop"))
+        atomic_store(&stop_wanted, 1);
+    if (atomic_load(&stop_wanted))
         return TV_FLAG_STOP;
     return time_is_over(requests) ? TV_FLAG_STOP | TV_FLAG_TIME : 0;
 }
@@ -131,11 +134,8 @@ uint64_t tv_requests_take(void *source)
 {
     tv_requests *requests = source;
     uint64_t flags = stop_flags(requests);
-    if (take_file(requests, "save") || save_wanted) {
-        save_wanted = 0;
-        flags |= TV_FLAG_SAVE;
-    }
-    return flags;
+    int by_signal = atomic_exchange(&save_wanted, 0);
+    return take_file(requests, "save") || by_signal ? flags | TV_FLAG_SAVE : flags;
 }
 
 int tv_requests_stop(void *requests) { return (int)stop_flags(requests); }

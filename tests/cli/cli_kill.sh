@@ -9,10 +9,17 @@ long=(--config c.yaml --set train.steps=120 --set checkpoint.every=1 --set check
 expect 0 trivote train "${long[@]}" --run whole
 want=$(final_field digest)
 
+moved_on() {
+    [ "$(newest killed)" != "$before" ] || ! kill -0 "$background"
+}
+
+# Seconds after the start, or (+) after the next checkpoint, however slow the build: three restarts in a row that make none are given up.
 kills=0
-for delay in 0.15 0.35 0.22 0.41 0.18; do
+for delay in 0.15 +0.2 0.22 +0.25 0.18; do
+    before=$(newest killed 2>/dev/null || true)
     in_background killed.log "$program" train "${long[@]}" --run killed --resume auto
-    sleep "$delay"
+    [[ $delay != +* ]] || wait_for 60 moved_on || fail "no new checkpoint in 60 s"
+    sleep "${delay#+}"
     kill -0 "$background" 2>/dev/null && kills=$((kills + 1))
     kill_background
     for checkpoint in killed/step-?????????; do

@@ -9,7 +9,7 @@ root=${3:?usage: cli_NAME.sh PROGRAM MPIEXEC ROOT}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none
-export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive MPIEXEC_TIMEOUT=280
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive MPIEXEC_TIMEOUT=${MPIEXEC_TIMEOUT:-280}
 
 # Ranks share a core here, but cannot share a GPU: these tests are of the CPU, but for those that ask for one.
 if [ -z "${TV_CLI_GPU:-}" ]; then

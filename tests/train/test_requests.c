@@ -7,7 +7,9 @@
 #include <cmocka.h>
 // clang-format on
 
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -100,6 +102,35 @@ static void test_kill_time(void **state)
     unsetenv("OMPI_MCA_odls_base_sigkill_timeout");
 }
 
+static void *sleep_until_done(void *done)
+{
+    while (!atomic_load((atomic_int *)done))
+        usleep(1000);
+    return NULL;
+}
+
+// A signal may come to a thread of MPI's own. The thread lives on until the request is seen: nothing else puts the two in order.
+static void test_signal_of_another_thread(void **state)
+{
+    (void)state;
+    tv_requests r;
+    pthread_t thread;
+    atomic_int done = 0;
+    uint64_t flags = 0;
+    tv_requests_install();
+    tv_requests_open(&r, NULL, 0);
+    assert_int_equal(pthread_create(&thread, NULL, sleep_until_done, &done), 0);
+    assert_int_equal(pthread_kill(thread, SIGUSR1), 0);
+    for (int i = 0; i < 20000 && !flags; i++) {
+        usleep(1000);
+        flags = tv_requests_take(&r);
+    }
+    atomic_store(&done, 1);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(flags, TV_FLAG_SAVE);
+    assert_int_equal(tv_requests_take(&r), 0);
+}
+
 // Last: a request to stop stays.
 static void test_files_and_signals(void **state)
 {
@@ -134,6 +165,7 @@ int main(void)
         cmocka_unit_test_setup(test_margin, clear_environment),
         cmocka_unit_test_setup(test_earlier_limit, clear_environment),
         cmocka_unit_test_setup(test_kill_time, clear_environment),
+        cmocka_unit_test_setup(test_signal_of_another_thread, clear_environment),
         cmocka_unit_test_setup(test_files_and_signals, clear_environment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
