@@ -34,7 +34,4 @@ static inline TV_HOST_DEVICE tv_block_scale tv_block_scale_of(uint32_t top)
     return scale;
 }
 
-// The bits of |w|.
-static inline TV_HOST_DEVICE uint32_t tv_magnitude_bits(float w) { return tv_float_bits(w) & 0x7FFFFFFFu; }
-
 #endif

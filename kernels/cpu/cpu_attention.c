@@ -46,8 +46,9 @@ typedef struct query {
     float *from;
 } query;
 
-// Scores of a query, from its integer products, become its weights e_j s_v[j] and 1 / l. Weights of later keys are 0. The loops run over whole vectors: items from `count` on hold a number that changes neither the
-// maximum nor a lane (x + -0 = x).
+// Scores of a query, from its integer products, become its weights e_j s_v[j] and 1 / l. Weights of later keys are 0.
+// The loops run over whole vectors: items from `count` on hold a number that changes neither the maximum nor a lane
+// (x + -0 = x).
 static float query_weights(const job *j, const buffers *b, const query *at)
 {
     const tv_attention_args *a = j->args;

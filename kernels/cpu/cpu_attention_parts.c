@@ -125,7 +125,7 @@ static void pack_strip(const tv_block_columns *columns, int64_t key)
     float to[TV_BLOCK_ROWS];
     for (int64_t r = 0; r < columns->rows; r++)
         for (int k = 0; k < TV_BLOCK_ROWS; k++) {
-            uint32_t bits = tv_magnitude_bits(w[r * stride + k]);
+            uint32_t bits = tv_abs_bits(w[r * stride + k]);
             top[k] = bits > top[k] ? bits : top[k];
         }
     for (int k = 0; k < TV_BLOCK_ROWS; k++) {

@@ -18,9 +18,8 @@ __device__ static inline float tv_near_reciprocal(float x)
 // tv_logistic_divide.
 __device__ static inline float tv_near_divide(float high, float low, float e)
 {
-    float sum = 1.0f + e, lost = e - (sum - 1.0f), inverse = tv_near_reciprocal(sum);
-    float r = high * inverse, rest = fmaf(-r, sum, high);
-    return fmaf(fmaf(-r, lost, rest + low), inverse, r);
+    float sum = 1.0f + e, lost = e - (sum - 1.0f);
+    return tv_corrected_quotient(high, low, sum, lost, tv_near_reciprocal(sum));
 }
 
 // x 2^n for results in the normal range.

@@ -9,6 +9,7 @@
 #include "kernels/cuda/attention_tiles.h"
 #include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/vector_cuda.cuh"
 
 #define WARPS 8
 #define CHAINS 8
@@ -50,7 +51,7 @@ __device__ static int dot(const head_view &v, const int8_t *a, const int8_t *b)
 __device__ static inline void add_block(float *acc, float weight, const head_view &v, const int8_t *x, int64_t rows)
 {
     int lane = tv_warp_lane(), sums[CHAINS] = {0};
-    tv_block_scale scale = tv_block_scale_of(tv_warp_max(tv_magnitude_bits(weight)));
+    tv_block_scale scale = tv_block_scale_of(tv_warp_max(tv_magnitude(weight)));
     int integer = (int)rintf(weight * scale.to_integer);
     for (int l = 0; l < TV_WARP && l < rows; l++) {
         int by = __shfl_sync(0xFFFFFFFFu, integer, l);

@@ -12,6 +12,7 @@
 #define TV_KERNELS_ATTENTION_TILES_CUH
 
 #include "kernels/block_sum.h"
+#include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/cuda_common.cuh"
 #include "kernels/cuda/mma_cuda.cuh"
 #include "kernels/cuda/vector_cuda.cuh"
@@ -212,7 +213,7 @@ __device__ static inline float tv_tile_exp(float x)
     float p, clamped = tv_tile_larger(x, -105.0f);
     int n;
     tv_exp_parts(clamped, &p, &n);
-    return fmaf(tv_bits_float(tv_float_bits(p) + ((uint32_t)(n + 64) << 23)), 0x1p-64f, clamped * 0.0f);
+    return fmaf(tv_near_scale(p, n + 64), 0x1p-64f, clamped * 0.0f);
 }
 
 __device__ static inline tv_tile_integers tv_tile_integers_of(const tv_tile_weights w)

@@ -90,7 +90,7 @@ extern "C" tv_status gate_quantize_cuda(const tv_gate_quantize_args *a, void *st
     int64_t quads = a->width / TV_QUAD;
     if (a->width % TV_QUAD != 0 || quads > 4 * TV_GATE_THREADS_MAX || !tv_cuda_aligned({a->gu, a->saved_q, a->q}))
         gate_any_kernel<<<(unsigned)a->tokens, 256, 0, s>>>(*a);
-    else if (quads > 2 * TV_WARP * 4)
+    else if (quads > 4 * 2 * TV_WARP) // four quads a thread leave more than two warps
         gate_rows_kernel<4><<<(unsigned)a->tokens, tv_gate_threads(quads, 4), 0, s>>>(*a);
     else
         gate_rows_kernel<2><<<(unsigned)a->tokens, tv_gate_threads(quads, 2), 0, s>>>(*a);

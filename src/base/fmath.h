@@ -125,17 +125,22 @@ TV_FMATH float tv_log(float x)
     return tv_float_select(!(x >= 0.0f), tv_float_nan(), y);
 }
 
-// t / (1 + e) for 0 <= e <= 1.42 and t = high + low, |low| <= ulp(high) / 2: one division and two corrections. 1 +
-// e is held exactly as sum + lost, and the residual t - r (1 + e) of a first quotient r is as good as exact.
-TV_FMATH float tv_logistic_divide(float high, float low, float e)
+// t / (sum + lost) for t = high + low, |low| <= ulp(high) / 2, |lost| <= ulp(sum) / 2, with inverse = 1 / sum as a float: two corrections. The
+// residual t - r (sum + lost) of a first quotient r is as good as exact.
+TV_FMATH float tv_corrected_quotient(float high, float low, float sum, float lost, float inverse)
 {
-    float sum = 1.0f + e;
-    float lost = e - (sum - 1.0f);
-    float inverse = 1.0f / sum;
     float r = high * inverse;
     float rest = fmaf(-r, sum, high);
     rest = fmaf(-r, lost, rest + low);
     return fmaf(rest, inverse, r);
+}
+
+// t / (1 + e) for 0 <= e <= 1.42 and t = high + low: one division. 1 + e is held exactly as sum + lost.
+TV_FMATH float tv_logistic_divide(float high, float low, float e)
+{
+    float sum = 1.0f + e;
+    float lost = e - (sum - 1.0f);
+    return tv_corrected_quotient(high, low, sum, lost, 1.0f / sum);
 }
 
 // 1 / (1 + e^-x), with e = e^-|x| so that nothing overflows. sigmoid(-inf) = 0, sigmoid(inf) = 1.

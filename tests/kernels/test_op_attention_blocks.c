@@ -5,10 +5,11 @@
 
 #include "attention_case.h"
 #include "kernels/block_sum.h"
+#include "kernels/ref/ref_common.h"
 
 static void check_scale(float top, float to_integer, float from_integer)
 {
-    tv_block_scale scale = tv_block_scale_of(tv_magnitude_bits(top));
+    tv_block_scale scale = tv_block_scale_of(tv_abs_bits(top));
     assert_true(scale.to_integer == to_integer);
     assert_true(scale.from_integer == from_integer || (isnan(scale.from_integer) && isnan(from_integer)));
 }
