@@ -15,7 +15,8 @@ typedef struct audit {
     // Persistent arrays whose type is none of the integer ones. tv_dtype has no other, so more than 0 is a broken table.
     int64_t float_tensors;
     int64_t rank_state, rank_decoded, rank_votes, rank_saved, rank_scratch; // bytes of the busiest rank (0)
-    int64_t rank_copy;                                                      // of a save beside training, in host memory
+    int64_t rank_host; // of the state, in host memory on every backend
+    int64_t rank_copy; // of a save beside training, in host memory
     int64_t checkpoint_bytes;
     int passes;    // of a backward
     json_t *parts; // part -> weights
@@ -68,6 +69,7 @@ static tv_status measure(const tv_config *config, int ranks, audit *a)
         a->rank_copy += arrays[i].count * tv_state_row_bytes(&arrays[i]);
     a->passes = model.losses.passes;
     a->rank_state = (int64_t)model.params.state_bytes;
+    a->rank_host = (int64_t)model.params.host_bytes;
     a->rank_decoded = (int64_t)model.params.decoded_bytes;
     a->rank_votes = (int64_t)model.params.vote_bytes;
     a->rank_saved = (int64_t)tv_model_saved_bytes(&model);
@@ -97,6 +99,8 @@ static void print_text(const audit *a, int ranks)
            (long long)a->rank_decoded, "votes", (long long)a->rank_votes);
     printf("%-34s %16lld\n%-34s %16lld\n\n", "saved activations, streams", (long long)a->rank_saved, "scratch",
            (long long)a->rank_scratch);
+    if (a->rank_host > 0)
+        printf("%-34s %16lld\n", "state, in host memory", (long long)a->rank_host);
     printf("%-34s %16lld\n", "host copy for checkpoint.async", (long long)a->rank_copy);
     printf("%-34s %16lld\n", "checkpoint, at most", (long long)a->checkpoint_bytes);
 }
@@ -125,10 +129,10 @@ static void print_pass_note(const audit *a)
 
 static tv_status print_json(const audit *a, int ranks)
 {
-    json_t *rank =
-        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "state", (json_int_t)a->rank_state, "decoded",
-                  (json_int_t)a->rank_decoded, "votes", (json_int_t)a->rank_votes, "saved", (json_int_t)a->rank_saved,
-                  "scratch", (json_int_t)a->rank_scratch, "save_copy", (json_int_t)a->rank_copy);
+    json_t *rank = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "state", (json_int_t)a->rank_state, "host_state",
+                             (json_int_t)a->rank_host, "decoded", (json_int_t)a->rank_decoded, "votes",
+                             (json_int_t)a->rank_votes, "saved", (json_int_t)a->rank_saved, "scratch",
+                             (json_int_t)a->rank_scratch, "save_copy", (json_int_t)a->rank_copy);
     json_t *report = json_pack("{s:I, s:O, s:O, s:f, s:I, s:i, s:o, s:I}", "weights", (json_int_t)a->weights, "parts",
                                a->parts, "state_bytes", a->kinds, "state_bytes_per_weight", per_weight(a),
                                "float_tensors", (json_int_t)a->float_tensors, "ranks", ranks, "rank_bytes", rank,

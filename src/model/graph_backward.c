@@ -291,7 +291,7 @@ tv_status tv_graph_after_step(tv_part *base, tv_unit *unit)
     tv_graph_records votes = part->votes, transitions = part->transitions;
     int many = part->link.edges.ranks > 1;
     part->report.changes = (tv_graph_changes){.made = 0};
-    TV_TRY(tv_graph_store_refresh(store));
+    tv_graph_store_refresh(store);
     if (many)
         TV_TRY(tv_graph_link_deliver(&part->link, unit, &votes));
     TV_TRY(tv_graph_store_vote(store, unit, votes.items, votes.count, &part->report.changes));
@@ -299,6 +299,5 @@ tv_status tv_graph_after_step(tv_part *base, tv_unit *unit)
         TV_TRY(tv_graph_link_deliver(&part->link, unit, &transitions));
     TV_TRY(tv_graph_store_learn(store, transitions.items, transitions.count, &part->report.changes));
     tv_graph_store_decay(store, unit->step);
-    TV_TRY(tv_graph_store_finish(store));
     return collect(part, unit);
 }

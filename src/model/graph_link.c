@@ -126,7 +126,7 @@ tv_status tv_graph_link_lists(tv_graph_link *link, tv_unit *unit, const int32_t 
     int64_t size = tv_graph_list_bytes(store->list), came = count;
     tv_tensor_spec runs = runs_of(store);
     list_buffers b;
-    TV_TRY(tv_graph_store_refresh(store));
+    tv_graph_store_refresh(store);
     if (edges->ranks == 1) {
         TV_TRY(bind_lists(link, count, 0, &b));
         *lists = b.host_in;

@@ -31,47 +31,32 @@ tv_status tv_graph_store_declare(tv_graph_store *s, const tv_part *part, tv_para
                              .rows = (int64_t)1 << s->bits,
                              .cols = i == TV_GRAPH_USED ? 1 : s->room,
                              .placement = TV_PLACE_TABLE,
-                             .bits = s->bits};
+                             .bits = s->bits,
+                             .host = 1};
         TV_TRY(tv_part_declare_side(part, params, leaves[i], &spec, &s->side[i]));
     }
     return TV_OK;
 }
 
-static size_t side_bytes(const tv_side *side)
-{
-    return (size_t)(side->held_rows * side->spec.cols * tv_dtype_bytes(side->spec.dtype));
-}
-
-// Where the host reads and writes a side: the state itself, or a copy of it.
-static tv_status open_mirror(tv_graph_store *s, int i)
-{
-    const tv_side *side = &s->params->sides[s->side[i]];
-    if (s->params->backend->host_memory)
-        return TV_OK;
-    if (s->mirror[i] == NULL)
-        s->mirror[i] = malloc(side_bytes(side) + 1);
-    return s->mirror[i] != NULL ? TV_OK
-                                : TV_FAIL(TV_MEMORY, "no memory for %zu bytes of the graph's edges", side_bytes(side));
-}
-
-static void *host_side(const tv_graph_store *s, int i)
-{
-    return s->mirror[i] != NULL ? s->mirror[i] : s->params->sides[s->side[i]].data;
-}
+static const tv_side *side_of(const tv_graph_store *s, int i) { return &s->params->sides[s->side[i]]; }
 
 tv_status tv_graph_store_plan(tv_graph_store *s, const tv_plan *plan)
 {
     s->params = plan->params;
-    s->fresh = 0;
+    s->indexed = 0;
     if (plan->params->backend == NULL)
         return TV_OK;
-    const tv_side *used = &s->params->sides[s->side[TV_GRAPH_USED]];
+    const tv_side *used = side_of(s, TV_GRAPH_USED);
     s->first_run = used->first_row;
     s->runs = used->held_rows;
     s->first_row = tv_vq_bucket_first(s->rows, s->bits, s->first_run);
     s->held_rows = tv_vq_bucket_first(s->rows, s->bits, s->first_run + s->runs) - s->first_row;
-    for (int i = 0; i < TV_GRAPH_SIDES; i++)
-        TV_TRY(open_mirror(s, i));
+    s->used = used->data;
+    s->dst = side_of(s, TV_GRAPH_DST)->data;
+    s->src = side_of(s, TV_GRAPH_SRC)->data;
+    s->attr = side_of(s, TV_GRAPH_ATTR)->data;
+    s->accum = side_of(s, TV_GRAPH_ACCUM)->data;
+    s->score = side_of(s, TV_GRAPH_SCORE)->data;
     if (s->dense && s->index == NULL)
         s->index = malloc((size_t)(s->held_rows + 1) * sizeof *s->index);
     return !s->dense || s->index != NULL ? TV_OK : TV_FAIL(TV_MEMORY, "no memory for the graph's index");
@@ -79,11 +64,10 @@ tv_status tv_graph_store_plan(tv_graph_store *s, const tv_plan *plan)
 
 void tv_graph_store_free(tv_graph_store *s)
 {
-    for (int i = 0; i < TV_GRAPH_SIDES; i++)
-        free(s->mirror[i]);
     free(s->index);
     free(s->records);
-    free(s->merged);
+    for (int i = 0; i < TV_GRAPH_THREADS_MAX; i++)
+        free(s->merged[i]);
     memset(s, 0, sizeof *s);
 }
 
@@ -101,37 +85,11 @@ static void make_index(tv_graph_store *s)
     }
 }
 
-tv_status tv_graph_store_refresh(tv_graph_store *s)
+void tv_graph_store_refresh(tv_graph_store *s)
 {
-    const tv_backend *backend = s->params->backend;
-    if (s->fresh)
-        return TV_OK;
-    for (int i = 0; i < TV_GRAPH_SIDES && !backend->host_memory; i++) {
-        const tv_side *side = &s->params->sides[s->side[i]];
-        TV_TRY(backend->copy(s->mirror[i], side->data, side_bytes(side), TV_COPY_TO_HOST, NULL));
-    }
-    s->used = host_side(s, TV_GRAPH_USED);
-    s->dst = host_side(s, TV_GRAPH_DST);
-    s->src = host_side(s, TV_GRAPH_SRC);
-    s->attr = host_side(s, TV_GRAPH_ATTR);
-    s->accum = host_side(s, TV_GRAPH_ACCUM);
-    s->score = host_side(s, TV_GRAPH_SCORE);
-    if (s->dense)
+    if (s->dense && !s->indexed)
         make_index(s);
-    s->fresh = 1;
-    return TV_OK;
-}
-
-tv_status tv_graph_store_finish(tv_graph_store *s)
-{
-    const tv_backend *backend = s->params->backend;
-    for (int i = 0; i < TV_GRAPH_SIDES && !backend->host_memory; i++) {
-        const tv_side *side = &s->params->sides[s->side[i]];
-        TV_TRY(backend->copy(side->data, s->mirror[i], side_bytes(side), TV_COPY_TO_DEVICE, NULL));
-    }
-    if (s->dense)
-        make_index(s);
-    return TV_OK;
+    s->indexed = 1;
 }
 
 static tv_graph_list list_from(const tv_graph_store *s, int64_t first, int64_t end, int64_t row)
@@ -191,12 +149,9 @@ static tv_status check_edge(const tv_graph_store *s, int64_t run, int64_t place)
 
 tv_status tv_graph_store_check(tv_graph_store *s, tv_params *params)
 {
+    tv_status st = TV_OK;
     (void)params;
-    s->fresh = 0;
-    int dense = s->dense;
-    s->dense = 0; // no index of edges that are yet to be checked
-    tv_status st = tv_graph_store_refresh(s);
-    s->dense = dense;
+    s->indexed = 0;
     for (int64_t run = 0; st == TV_OK && run < s->runs; run++) {
         if (s->used[run] < 0 || s->used[run] > s->room)
             st = TV_FAIL(TV_CHECKPOINT,
@@ -206,6 +161,5 @@ tv_status tv_graph_store_check(tv_graph_store *s, tv_params *params)
         for (int64_t i = 0; st == TV_OK && i < s->used[run]; i++)
             st = check_edge(s, run, run * s->room + i);
     }
-    s->fresh = 0;
     return st;
 }

@@ -23,6 +23,9 @@ void tv_params_free(tv_params *params)
         params->backend->free(params->decoded_slab);
         params->backend->free(params->state_slab);
     }
+    if (params->host != NULL) {
+        params->host->free(params->host_slab);
+    }
     free(params->sides);
     free(params->items);
     tv_params_init(params, params->mantissa_bits);
@@ -185,7 +188,8 @@ tv_status tv_params_initialise(tv_params *params, uint32_t seed, int threshold)
     for (int64_t i = 0; i < params->side_count; i++) {
         const tv_side *side = &params->sides[i];
         size_t bytes = (size_t)(side->held_rows * side->spec.cols * tv_dtype_bytes(side->spec.dtype));
-        TV_TRY(params->backend->zero(side->data, bytes, NULL));
+        const tv_backend *place = side->spec.host ? params->host : params->backend;
+        TV_TRY(place->zero(side->data, bytes, NULL));
     }
     return params->backend->sync(NULL);
 }

@@ -98,13 +98,14 @@ typedef struct tv_side_spec {
         placement; // TV_PLACE_REPLICATED: every rank makes the same changes to all rows; TV_PLACE_TABLE: with the rows;
                    // TV_PLACE_UNITS: consecutive blocks of equal length over all ranks
     int bits;      // of a table
+    int host;      // lies in host memory on every backend: for what the host alone reads and changes
 } tv_side_spec;
 
 typedef struct tv_side {
     tv_side_spec spec;
     int64_t first_row, held_rows;     // as in tv_param
     int64_t share_first, share_count; // rows that this rank writes into a checkpoint
-    void *data;                       // [held_rows, cols] backend memory
+    void *data;                       // [held_rows, cols] backend memory, or host memory (spec.host)
 } tv_side;
 
 typedef struct tv_params {
@@ -113,12 +114,13 @@ typedef struct tv_params {
     tv_side *sides;
     int64_t side_count, side_capacity;
     int mantissa_bits;
-    const tv_backend *backend;
+    const tv_backend *backend, *host; // host: one whose memory is the host's
     int rank, ranks, sharded, training, vote_bits;
     int expert_ranks; // P
     int table_ranks;  // most places of a table
     void *state_slab, *decoded_slab, *vote_slab;
-    size_t state_bytes, decoded_bytes, vote_bytes; // slab sizes of this rank
+    void *host_slab;                                           // the part of the state that lies in host memory
+    size_t state_bytes, decoded_bytes, vote_bytes, host_bytes; // slab sizes of this rank
 } tv_params;
 
 void tv_params_init(tv_params *params, int mantissa_bits);

@@ -4,9 +4,9 @@
 #include "model/params.h"
 #include "model/slab.h"
 
-// The three slabs while they are carved.
+// The slabs while they are carved.
 typedef struct slabs {
-    tv_arena state, decoded, votes;
+    tv_arena state, host, decoded, votes; // host: the part of the state that lies in host memory
 } slabs;
 
 // Block `part` of [first, first + count) cut into blocks of `block` rows.
@@ -146,8 +146,8 @@ static void carve(tv_params *params, slabs *s)
     }
     for (int64_t i = 0; i < params->side_count; i++) {
         tv_side *side = &params->sides[i];
-        side->data =
-            tv_arena_take(&s->state, side->held_rows * side->spec.cols, (size_t)tv_dtype_bytes(side->spec.dtype));
+        side->data = tv_arena_take(side->spec.host ? &s->host : &s->state, side->held_rows * side->spec.cols,
+                                   (size_t)tv_dtype_bytes(side->spec.dtype));
     }
 }
 
@@ -179,6 +179,7 @@ static tv_status check_layout(const tv_params *params, const tv_params_layout_ar
 static tv_status check_slabs(const slabs *s)
 {
     TV_TRY(tv_arena_check(&s->state));
+    TV_TRY(tv_arena_check(&s->host));
     TV_TRY(tv_arena_check(&s->decoded));
     return tv_arena_check(&s->votes);
 }
@@ -196,18 +197,22 @@ tv_status tv_params_layout(tv_params *params, const tv_params_layout_args *args)
     params->table_ranks = args->table_ranks > 0 ? args->table_ranks : args->ranks;
     TV_TRY(place_all(params, args->table_ranks));
     tv_arena_init(&s.state, "the training state");
+    tv_arena_init(&s.host, "the training state in host memory");
     tv_arena_init(&s.decoded, "the decoded weights");
     tv_arena_init(&s.votes, "the votes");
     carve(params, &s);
     TV_TRY(check_slabs(&s));
     params->state_bytes = s.state.high_water;
+    params->host_bytes = s.host.high_water;
     params->decoded_bytes = s.decoded.high_water;
     params->vote_bytes = s.votes.high_water;
     if (args->backend == NULL) {
         return TV_OK;
     }
     params->backend = args->backend;
+    TV_TRY(tv_backend_find("ref", &params->host));
     TV_TRY(tv_slab_bind(args->backend, &s.state, &params->state_slab));
+    TV_TRY(tv_slab_bind(params->host, &s.host, &params->host_slab));
     TV_TRY(tv_slab_bind(args->backend, &s.decoded, &params->decoded_slab));
     TV_TRY(tv_slab_bind(args->backend, &s.votes, &params->vote_slab));
     carve(params, &s);

@@ -12,6 +12,7 @@ typedef struct piece {
     tv_state_array array; // without data
     uint8_t *base;        // backend address of row base_first; NULL when only measured
     int64_t base_first;   // first row that this rank holds of the array
+    int host;             // base lies in host memory, whatever the backend
 } piece;
 
 // Rows of an array.
@@ -92,7 +93,8 @@ static int list_side(const tv_params *params, const tv_side *side, int load, pie
                                   .rows = spec->rows,
                                   .first_row = load ? side->first_row : side->share_first,
                                   .count = load ? side->held_rows : side->share_count,
-                                  .replicated = spec->placement == TV_PLACE_REPLICATED || params->ranks == 1}};
+                                  .replicated = spec->placement == TV_PLACE_REPLICATED || params->ranks == 1},
+                        .host = spec->host};
     finish_piece(&pieces[0], spec->cols, spec->cols, side->data, side->first_row);
     return 1;
 }
@@ -164,8 +166,9 @@ static tv_status copy_arrays(const tv_params *params, const tv_state_array *arra
             }
             void *host = arrays[at++].data, *place = piece_data(&pieces[j]);
             size_t bytes = (size_t)piece_items(&pieces[j]) * item_bytes(&pieces[j]);
-            TV_TRY(load ? params->backend->copy(place, host, bytes, TV_COPY_TO_DEVICE, NULL)
-                        : params->backend->copy(host, place, bytes, TV_COPY_TO_HOST, NULL));
+            const tv_backend *backend = pieces[j].host ? params->host : params->backend;
+            TV_TRY(load ? backend->copy(place, host, bytes, TV_COPY_TO_DEVICE, NULL)
+                        : backend->copy(host, place, bytes, TV_COPY_TO_HOST, NULL));
         }
     }
     return at == count ? TV_OK : TV_FAIL(TV_INTERNAL, "state array '%s' is not of this table", arrays[at].name);

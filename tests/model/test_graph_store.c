@@ -2,10 +2,12 @@
 // finds what the search finds; what no run can have made is refused.
 #include "model_fixture.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/rng.h"
+#include "base/thread.h"
 #include "model/graph_store.h"
 
 enum { ROWS = 37, LIST = 3, MAX_EDGES = 100, MANY = 400 };
@@ -20,12 +22,12 @@ typedef struct setup {
     uint32_t draws;
 } setup;
 
-static void open_setup(setup *s, int64_t max_edges, int dense)
+static void open_rows(setup *s, int64_t rows, int64_t max_edges, int dense)
 {
     static const tv_part_ops ops = {.kind = "graph"};
     memset(s, 0, sizeof *s);
     s->backend = fixture_backend("ref");
-    s->config.codebook.rows = ROWS;
+    s->config.codebook.rows = rows;
     s->config.graph =
         (tv_config_graph){.hops = 1, .edges_per_node = LIST, .max_edges = max_edges, .decay_every = 5, .dense = dense};
     s->part = (tv_part){.ops = &ops, .name = "graph"};
@@ -36,8 +38,10 @@ static void open_setup(setup *s, int64_t max_edges, int dense)
     TEST_TRY(tv_params_initialise(&s->params, 1, 64));
     s->plan = (tv_plan){.tokens = 1, .context = 1, .training = 1, .config = &s->config, .params = &s->params};
     TEST_TRY(tv_graph_store_plan(&s->store, &s->plan));
-    TEST_TRY(tv_graph_store_refresh(&s->store));
+    tv_graph_store_refresh(&s->store);
 }
+
+static void open_setup(setup *s, int64_t max_edges, int dense) { open_rows(s, ROWS, max_edges, dense); }
 
 static void close_setup(setup *s)
 {
@@ -161,10 +165,9 @@ static void run_steps(int64_t max_edges, int dense, int expect_bits)
             want.items[i].score /= 2;
         TEST_TRY(tv_graph_store_learn(&s.store, transitions, count, &changes));
         tv_graph_store_decay(&s.store, step);
-        TEST_TRY(tv_graph_store_finish(&s.store));
+        tv_graph_store_refresh(&s.store);
         same(&s, &want);
         TEST_TRY(tv_graph_store_check(&s.store, &s.params));
-        TEST_TRY(tv_graph_store_refresh(&s.store));
     }
     assert_true(changes.made > 0 && changes.replaced > 0);
     assert_true((changes.evicted > 0) == (max_edges < ROWS * LIST));
@@ -179,6 +182,50 @@ static void test_transitions(void **state)
     run_steps(40, 0, 0); // one run
     run_steps(1000000, 0, 5);
     run_steps(1000000, 1, 5);
+}
+
+// Some steps with enough edges for several threads, on one core or on all that there are.
+static void learn_much(setup *s, int one_core, tv_graph_changes *changes)
+{
+    enum { STEPS = 6, RECORDS = 1 << 17 };
+    cpu_set_t all, first;
+    tv_graph_record *transitions = malloc(RECORDS * sizeof *transitions);
+    assert_non_null(transitions);
+    open_rows(s, 1 << 17, 1 << 16, 0);
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&first);
+    for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&first) == 0; cpu++)
+        if (CPU_ISSET(cpu, &all))
+            CPU_SET(cpu, &first);
+    if (one_core)
+        assert_int_equal(sched_setaffinity(0, sizeof first, &first), 0);
+    for (int step = 0; step < STEPS; step++) {
+        for (int i = 0; i < RECORDS; i++)
+            transitions[i] = (tv_graph_record){draw(s, 1 << 15) * 4, draw(s, 1 << 10), 1};
+        TEST_TRY(tv_graph_store_learn(&s->store, transitions, RECORDS, changes));
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+    free(transitions);
+}
+
+// Edges and counts do not depend on the threads that change them.
+static void test_threads(void **state)
+{
+    (void)state;
+    setup one, many;
+    tv_graph_changes of_one = {0}, of_many = {0};
+    learn_much(&one, 1, &of_one);
+    learn_much(&many, 0, &of_many);
+    if (tv_thread_cores() == 1)
+        print_message("one core here: both ran on one thread\n");
+    assert_true(of_one.made > 0 && of_one.replaced > 0 && of_one.evicted > 0);
+    assert_memory_equal(&of_one, &of_many, sizeof of_one);
+    for (int i = 0; i < TV_GRAPH_SIDES; i++) {
+        const tv_side *a = &one.params.sides[i], *b = &many.params.sides[i];
+        assert_memory_equal(a->data, b->data, (size_t)(a->held_rows * a->spec.cols * tv_dtype_bytes(a->spec.dtype)));
+    }
+    close_setup(&one);
+    close_setup(&many);
 }
 
 // Votes move attr_accum by the step, attr at its threshold; votes on edges that are not there do nothing.
@@ -233,7 +280,7 @@ static void test_damage(void **state)
         open_setup(&s, MAX_EDGES, dense);
         TEST_TRY(tv_graph_store_learn(&s.store, transitions, 4, &changes));
         TEST_TRY(tv_graph_store_check(&s.store, &s.params));
-        TEST_TRY(tv_graph_store_refresh(&s.store));
+        tv_graph_store_refresh(&s.store);
         tv_graph_store *g = &s.store;
         g->src[2] = ROWS;
         refuse(&s, "an edge from motif 37, but the codebook has 37 rows");
@@ -261,7 +308,7 @@ static void test_damage(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_transitions), cmocka_unit_test(test_votes),
-                                       cmocka_unit_test(test_damage)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_transitions), cmocka_unit_test(test_threads),
+                                       cmocka_unit_test(test_votes), cmocka_unit_test(test_damage)};
     return cmocka_run_group_tests_name("graph_store", tests, NULL, NULL);
 }
