@@ -29,7 +29,13 @@ typedef struct nccl_state {
     int noting;      // between begin and end
     void *stream;    // runs beside the default stream
     cudaEvent_t turn;
+    cudaEvent_t done; // behind the collective queued last
+    void *queued_on;  // its stream
 } nccl_state;
+
+// The communicator of the collective that this process queued last. Collectives of two communicators at work beside each other can wait for each
+// other across ranks; so each waits for the one queued before it, in the program's order, which all ranks share.
+static nccl_state *last;
 
 // Where a rank computes.
 typedef struct gpu_place {
@@ -115,11 +121,28 @@ static tv_status poll_comm(const tv_comm *comm, ncclResult_t *result)
     return nccl_check(comm, *result, "NCCL", __LINE__);
 }
 
-// Behind every collective that is not noted for later.
-static tv_status settle(const tv_comm *comm)
+// Before a collective is queued on `stream`.
+static tv_status take_turn(const tv_comm *comm, void *stream)
 {
+    nccl_state *state = state_of(comm);
+    if (last != NULL && (last != state || last->queued_on != stream))
+        CUDA_TRY(comm, cudaStreamWaitEvent, stream, last->done, 0);
+    last = state;
+    state->queued_on = stream;
+    return TV_OK;
+}
+
+// Behind it: what NCCL found out, and the end of the turn. Collectives noted for later, all on one stream, have theirs at their end.
+static tv_status end_turn(const tv_comm *comm)
+{
+    nccl_state *state = state_of(comm);
     ncclResult_t result;
-    return state_of(comm)->noting ? TV_OK : poll_comm(comm, &result);
+    if (state->noting)
+        return TV_OK;
+    TV_TRY(poll_comm(comm, &result));
+    if (last == state)
+        CUDA_TRY(comm, cudaEventRecord, state->done, state->queued_on);
+    return TV_OK;
 }
 
 static ncclDataType_t item_type(tv_comm_item item)
@@ -135,24 +158,27 @@ static ncclDataType_t item_type(tv_comm_item item)
 
 static tv_status nccl_sum(tv_comm *comm, void *data, int64_t count, tv_comm_item item, void *stream)
 {
+    TV_TRY(take_turn(comm, stream));
     NCCL_TRY(comm, ncclAllReduce, data, data, (size_t)count, item_type(item), ncclSum, state_of(comm)->comm, stream);
-    return settle(comm);
+    return end_turn(comm);
 }
 
 // In place: NCCL leaves the result in the rank's own block.
 static tv_status nccl_reduce_scatter(tv_comm *comm, void *data, int64_t block, tv_comm_item item, void *stream)
 {
     char *mine = (char *)data + comm->rank * block * tv_comm_item_bytes(item);
+    TV_TRY(take_turn(comm, stream));
     NCCL_TRY(comm, ncclReduceScatter, data, mine, (size_t)block, item_type(item), ncclSum, state_of(comm)->comm,
              stream);
-    return settle(comm);
+    return end_turn(comm);
 }
 
 static tv_status nccl_all_gather(tv_comm *comm, void *data, int64_t block_bytes, void *stream)
 {
     const char *mine = (const char *)data + comm->rank * block_bytes;
+    TV_TRY(take_turn(comm, stream));
     NCCL_TRY(comm, ncclAllGather, mine, data, (size_t)block_bytes, ncclUint8, state_of(comm)->comm, stream);
-    return settle(comm);
+    return end_turn(comm);
 }
 
 // Sends and receives of one group run together, so no order among ranks can block.
@@ -161,6 +187,7 @@ static tv_status nccl_all_to_all_v(tv_comm *comm, const tv_all_to_all *a, void *
     nccl_state *state = state_of(comm);
     const uint8_t *send = a->send;
     uint8_t *recv = a->recv;
+    TV_TRY(take_turn(comm, stream));
     NCCL_TRY(comm, ncclGroupStart);
     state->noting = 1;
     for (int r = 0; r < comm->size; send += a->send_bytes[r], recv += a->recv_bytes[r], r++) {
@@ -175,12 +202,13 @@ static tv_status nccl_all_to_all_v(tv_comm *comm, const tv_all_to_all *a, void *
     }
     state->noting = 0;
     NCCL_TRY(comm, ncclGroupEnd);
-    return settle(comm);
+    return end_turn(comm);
 }
 
 // NCCL's own from 2.28 on.
 static tv_status nccl_all_to_all(tv_comm *comm, const void *send, void *recv, int64_t block_bytes, void *stream)
 {
+    TV_TRY(take_turn(comm, stream));
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
     NCCL_TRY(comm, ncclAlltoAll, send, recv, (size_t)block_bytes, ncclUint8, state_of(comm)->comm, stream);
 #else
@@ -193,7 +221,7 @@ static tv_status nccl_all_to_all(tv_comm *comm, const void *send, void *recv, in
     }
     NCCL_TRY(comm, ncclGroupEnd);
 #endif
-    return settle(comm);
+    return end_turn(comm);
 }
 
 static tv_status nccl_begin(tv_comm *comm)
@@ -207,7 +235,7 @@ static tv_status nccl_end(tv_comm *comm)
 {
     state_of(comm)->noting = 0;
     NCCL_TRY(comm, ncclGroupEnd);
-    return settle(comm);
+    return end_turn(comm);
 }
 
 static tv_status nccl_shift_lanes(tv_comm *comm, const tv_lane_shift *shift, void *stream)
@@ -325,8 +353,12 @@ static void nccl_close(tv_comm *comm)
         run_in_time(comm, &call, "ncclCommFinalize", CLOSE_SECONDS);
     }
     abort_comm(state);
+    if (last == state)
+        last = NULL;
     if (state->turn != NULL)
         cudaEventDestroy(state->turn);
+    if (state->done != NULL)
+        cudaEventDestroy(state->done);
     if (state->stream != NULL)
         cudaStreamDestroy(state->stream);
     cudaFreeHost(state->beyond);
@@ -359,6 +391,7 @@ static tv_status open_stream(const tv_comm *comm)
     CUDA_TRY(comm, cudaStreamCreateWithPriority, &stream, cudaStreamNonBlocking, greatest);
     state_of(comm)->stream = stream;
     CUDA_TRY(comm, cudaEventCreateWithFlags, &state_of(comm)->turn, cudaEventDisableTiming);
+    CUDA_TRY(comm, cudaEventCreateWithFlags, &state_of(comm)->done, cudaEventDisableTiming);
     return TV_OK;
 }
 

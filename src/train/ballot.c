@@ -98,18 +98,10 @@ static tv_status send_bucket(tv_ballot_box *box, tv_vote_lane *lane)
     return TV_OK;
 }
 
-// Bytes of votes that are worth sending before the backward is over; 0: none. When rows of tokens or of codebooks travel between GPUs
-// meanwhile, two communicators would be at work beside each other, in an order that ranks need not share: NCCL may hang then.
-static int64_t bucket_bytes(const tv_ballot_box *box)
-{
-    const tv_params *params = box->params;
-    return tv_params_in_lockstep(params) && !params->backend->host_memory ? 0 : box->config->vote.bucket_bytes;
-}
-
 static tv_status lane_ready(tv_ballot_box *box, tv_vote_lane *lane, int64_t first)
 {
     const tv_params *params = box->params;
-    int64_t most = bucket_bytes(box), blocks = lane->scatter ? params->ranks : 1;
+    int64_t most = box->config->vote.bucket_bytes, blocks = lane->scatter ? params->ranks : 1;
     while (lane->ready > 0 && lane->owners[lane->ready - 1] >= first) {
         lane->ready--;
         lane->waiting_bytes += blocks * lane->votes[lane->ready].items * (params->vote_bits / 8);
