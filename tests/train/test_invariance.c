@@ -106,11 +106,10 @@ static tv_status run_steps(tv_trainer *trainer, int mover, tv_hash128 *digest)
     return tv_trainer_digest(trainer, digest);
 }
 
-// Votes of all tensors but the last ones of a bucket travel before the backward is over, but not beside rows that travel between GPUs.
+// Votes of all tensors but the last ones of a bucket travel before the backward is over.
 static tv_status check_buckets(const tv_trainer *trainer)
 {
-    int alone = tv_params_in_lockstep(&trainer->model.params) && !trainer->backend->host_memory;
-    int64_t steps = trainer->step, most = alone ? 0 : trainer->config.vote.bucket_bytes;
+    int64_t steps = trainer->step, most = trainer->config.vote.bucket_bytes;
     if (tv_comm_size(trainer->comm) == 1)
         CHECK(trainer->box.buckets == 0);
     else if (most == 0 || most > tv_ballot_vote_bytes(&trainer->model.params))
