@@ -4,11 +4,12 @@
 // the tokens of a channel into a word; words go to shared memory, a row a channel, and leave as 16-byte pieces of its tokens. A row's eight
 // pieces are swapped by xor with the g that wrote them, so that both the words of a warp and the pieces of a row lie in different banks.
 //
-// The maxima must be known before. They wait in one of two arrays that calls take in turns; the tile kernel of a call zeroes the other,
-// for the next call. All calls must therefore be on one stream.
+// The maxima must be known before. They wait in one of two arrays that calls take in turns (tops_turn.h); the tile kernel of a call zeroes the
+// other, for the next call. All calls must therefore be on one stream.
 #ifndef TV_KERNELS_CHANNELS_VECTOR_CUH
 #define TV_KERNELS_CHANNELS_VECTOR_CUH
 
+#include "kernels/cuda/tops_turn.h"
 #include "kernels/cuda/vector_cuda.cuh"
 
 #define TV_TILE_T 128                   // tokens of a tile
@@ -16,11 +17,7 @@
 #define TV_TILE_T_THREADS 256
 #define TV_TOPS_SLICE 32 // tokens of a block that looks for maxima
 
-typedef struct tv_channel_tops {
-    uint32_t *top;       // zeros; this call's maxima
-    uint32_t *spent;     // the last call's, to be zeroed
-    int64_t spent_count; // how many
-} tv_channel_tops;
+// TV_BACKEND: more channels than there is room for.
 tv_status tv_channel_tops_take(int64_t channels, tv_channel_tops *out);
 
 typedef struct tv_tile_out {
@@ -116,6 +113,34 @@ __global__ __launch_bounds__(256) static void tv_tops_kernel(Source s, uint32_t 
         if (c < s.channels)
             atomicMax(top + c, tops[i % SPAN][i / SPAN]);
     }
+}
+
+// Raise the maxima of a thread's channels, 4 QUADS, by its 4 tokens.
+template <class Source> __device__ static inline void tv_tile_raise(const typename Source::raw *in, uint32_t *most)
+{
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        float4 v[Source::QUADS];
+        Source::expand(in[j], v);
+#pragma unroll
+        for (int quad = 0; quad < Source::QUADS; quad++)
+            tv_raise4(most + 4 * quad, v[quad]);
+    }
+}
+
+// The block's threads put their maxima together in tops, which is zeros, and inverse gets 127 / absmax of tile `number`. Before inverse is read
+// the threads must meet once more.
+template <class Source>
+__device__ static inline void tv_tile_inverses(const Source &s, int64_t number, const uint32_t *most, uint32_t *tops,
+                                               float *inverse, int32_t *fault)
+{
+    int g = threadIdx.x % 8;
+#pragma unroll
+    for (int i = 0; i < 4 * Source::QUADS; i++)
+        atomicMax(&tops[Source::row_of(g, i / 4) + i % 4], most[i]);
+    __syncthreads();
+    for (int row = threadIdx.x; row < 32 * Source::QUADS; row += TV_TILE_T_THREADS)
+        inverse[row] = tv_inverse127(tv_usable_absmax(tops[row], s.channel(number, row) >= 0, fault));
 }
 
 // A thread's 4 tokens x 4 QUADS channels as words of the tile.
@@ -222,20 +247,10 @@ template <class Source> __device__ static void tv_lone_tile(const Source &s, con
         tops[row] = 0;
     __syncthreads();
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-        float4 v[Source::QUADS];
+    for (int j = 0; j < 4; j++)
         in[j] = s.load(4 * r + j, number, g);
-        Source::expand(in[j], v);
-#pragma unroll
-        for (int quad = 0; quad < Source::QUADS; quad++)
-            tv_raise4(most + 4 * quad, v[quad]);
-    }
-#pragma unroll
-    for (int i = 0; i < 4 * Source::QUADS; i++)
-        atomicMax(&tops[Source::row_of(g, i / 4) + i % 4], most[i]);
-    __syncthreads();
-    for (int row = threadIdx.x; row < ROWS; row += TV_TILE_T_THREADS)
-        inverse[row] = tv_inverse127(tv_usable_absmax(tops[row], s.channel(number, row) >= 0, o.fault));
+    tv_tile_raise<Source>(in, most);
+    tv_tile_inverses(s, number, most, tops, inverse, o.fault);
     __syncthreads();
     tv_tile_fill<Source>(in, inverse, tile);
     __syncthreads();

@@ -172,21 +172,9 @@ __device__ static void tv_moe_tile_segment(const Source &s, const tv_moe_channel
     __syncthreads();
     for (int64_t n = 0; n < segment_at.rows; n += TV_TILE_T) {
         tv_moe_tile_load(s, o, at(n), number, in);
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            float4 v[Source::QUADS];
-            Source::expand(in[j], v);
-#pragma unroll
-            for (int quad = 0; quad < Source::QUADS; quad++)
-                tv_raise4(most + 4 * quad, v[quad]);
-        }
+        tv_tile_raise<Source>(in, most);
     }
-#pragma unroll
-    for (int i = 0; i < 4 * Source::QUADS; i++)
-        atomicMax(&tops[Source::row_of(g, i / 4) + i % 4], most[i]);
-    __syncthreads();
-    for (int row = threadIdx.x; row < ROWS; row += TV_TILE_T_THREADS)
-        inverse[row] = tv_inverse127(tv_usable_absmax(tops[row], s.channel(number, row) >= 0, o.fault));
+    tv_tile_inverses(s, number, most, tops, inverse, o.fault);
     for (int64_t n = 0; n < segment_at.rows; n += TV_TILE_T) {
         if (segment_at.rows > TV_TILE_T)
             tv_moe_tile_load(s, o, at(n), number, in);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "kernels/cuda/tops_turn.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -13,9 +14,8 @@ extern "C" {
 
 // Device memory that only grows; its contents are lost at the next call.
 tv_status moe_scratch_cuda(size_t bytes, void **out);
-// Room for maxima, all zeros: calls take two arrays in turn. Each call has to zero the last
-// one's, `spent`.
-tv_status moe_tops_cuda(int64_t count, void *stream, uint32_t **top, uint32_t **spent, int64_t *spent_count);
+// Room for maxima, which grows (tops_turn.h).
+tv_status moe_tops_cuda(int64_t count, void *stream, tv_channel_tops *out);
 // Multiprocessors of the device.
 int moe_processors_cuda(void);
 // Give the memory back; called by close_cuda.

@@ -22,8 +22,8 @@ extern "C" tv_status moe_scratch_cuda(size_t bytes, void **out)
 
 static struct {
     uint32_t *memory; // [2, room]
-    int64_t room, used[2];
-    int turn;
+    int64_t room;
+    tv_tops_turns turns;
 } tops;
 
 static void forget_tops(void)
@@ -32,7 +32,7 @@ static void forget_tops(void)
     tops = {};
 }
 
-extern "C" tv_status moe_tops_cuda(int64_t count, void *stream, uint32_t **top, uint32_t **spent, int64_t *spent_count)
+extern "C" tv_status moe_tops_cuda(int64_t count, void *stream, tv_channel_tops *out)
 {
     if (count > tops.room) {
         size_t bytes = 2 * (size_t)count * sizeof *tops.memory;
@@ -41,12 +41,7 @@ extern "C" tv_status moe_tops_cuda(int64_t count, void *stream, uint32_t **top, 
         TV_CUDA_TRY(cudaMemsetAsync(tops.memory, 0, bytes, tv_cuda_stream(stream)));
         tops.room = count;
     }
-    tops.turn = !tops.turn;
-    *top = tops.memory + (tops.turn ? tops.room : 0);
-    *spent = tops.memory + (tops.turn ? 0 : tops.room);
-    *spent_count = tops.used[!tops.turn];
-    tops.used[tops.turn] = count;
-    tops.used[!tops.turn] = 0;
+    *out = tv_tops_take(&tops.turns, tops.memory, tops.room, count);
     return TV_OK;
 }
 

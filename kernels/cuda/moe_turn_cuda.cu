@@ -249,8 +249,8 @@ typedef struct turn_job {
     int run, row_blocks;             // rows of a block, and blocks of rows
     int gradient_tiles, input_tiles; // of channels
     int input_tops;                  // blocks of channels
-    int64_t gradient_pieces, spent_count;
-    uint32_t *spent; // the last call's maxima, to be zeroed
+    int64_t gradient_pieces;
+    tv_channel_tops tops; // the gradient's, then the input's
 } turn_job;
 
 template <int KEEP> __global__ __launch_bounds__(THREADS) static void turn_tops_kernel(turn_job job)
@@ -267,7 +267,7 @@ template <int KEEP> __global__ __launch_bounds__(THREADS) static void turn_tops_
 __global__ __launch_bounds__(THREADS, 3) static void turn_tiles_kernel(turn_job job)
 {
     int64_t gradients = job.gradient_pieces * job.gradient_tiles, block = (int64_t)blockIdx.x - gradients;
-    tv_grid_clear(job.spent, job.spent_count);
+    tv_grid_clear(job.tops.spent, job.tops.spent_count);
     if (block < 0)
         tv_moe_tile_piece(gradient_tiles{job.a}, job.gradient, blockIdx.x % job.gradient_tiles,
                           blockIdx.x / job.gradient_tiles);
@@ -313,8 +313,8 @@ template <int KEEP> static tv_status turn(const tv_moe_turn_args *a, cudaStream_
         TV_CUDA_LAUNCHED("moe_turn");
     }
     int64_t tops = a->gradient.segment_count * job.gradient.channels;
-    TV_TRY(moe_tops_cuda(tops + a->input.segment_count * job.input.channels, stream, &job.gradient.top, &job.spent,
-                         &job.spent_count));
+    TV_TRY(moe_tops_cuda(tops + a->input.segment_count * job.input.channels, stream, &job.tops));
+    job.gradient.top = job.tops.top;
     job.input.top = job.gradient.top + tops;
     turn_tops_kernel<KEEP><<<(unsigned)(job.row_blocks + job.input_tops * input_pieces), THREADS, 0, stream>>>(job);
     turn_tiles_kernel<<<(unsigned)(job.gradient_pieces * job.gradient_tiles + input_pieces * job.input_tiles), THREADS,

@@ -20,19 +20,13 @@ __device__ static uint32_t channel_tops[2][CHANNELS_MAX];
 
 tv_status tv_channel_tops_take(int64_t channels, tv_channel_tops *out)
 {
-    static int64_t used[2];
-    static int turn;
+    static tv_tops_turns turns;
     void *memory = NULL;
     if (channels > CHANNELS_MAX)
         return TV_FAIL(TV_BACKEND, "%lld channels: the cuda backend quantises at most %d at once", (long long)channels,
                        CHANNELS_MAX);
     TV_CUDA_TRY(cudaGetSymbolAddress(&memory, channel_tops));
-    turn = !turn;
-    out->top = (uint32_t *)memory + (turn ? CHANNELS_MAX : 0);
-    out->spent = (uint32_t *)memory + (turn ? 0 : CHANNELS_MAX);
-    out->spent_count = used[!turn];
-    used[turn] = channels;
-    used[!turn] = 0;
+    *out = tv_tops_take(&turns, (uint32_t *)memory, CHANNELS_MAX, channels);
     return TV_OK;
 }
 
