@@ -18,9 +18,9 @@
 // p is rank p, and ranks beyond the places hold no row.
 typedef enum tv_placement {
     TV_PLACE_REPLICATED, // every rank
-    TV_PLACE_EXPERT,     // a stack of matrices, consecutive blocks of them over the P = expert_ranks places
-    TV_PLACE_TABLE,      // a table of 2^bits buckets, consecutive blocks of them over the first table_ranks ranks
-    TV_PLACE_UNITS       // side state only: a row a window of the step, with the rank that runs its unit
+    TV_PLACE_EXPERT, // a stack of matrices, consecutive blocks of them over the P = expert_ranks places; replicated with P = 1
+    TV_PLACE_TABLE, // a table of 2^bits buckets, consecutive blocks of them over the first table_ranks ranks
+    TV_PLACE_UNITS  // side state only: a row a window of the step, with the rank that runs its unit
 } tv_placement;
 
 // How a part declares a ternary tensor W[rows, cols].

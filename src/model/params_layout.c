@@ -102,6 +102,10 @@ static tv_status place_all(tv_params *params, int given_table_ranks)
 {
     for (int64_t i = 0; i < params->count; i++) {
         tv_param *param = &params->items[i];
+        // Experts that all lie on every rank are as any other tensor.
+        if (param->spec.placement == TV_PLACE_EXPERT && params->expert_ranks == 1) {
+            param->spec.placement = TV_PLACE_REPLICATED;
+        }
         if (param->spec.placement == TV_PLACE_EXPERT) {
             TV_TRY(place_expert(param, params));
         } else if (param->spec.placement == TV_PLACE_TABLE) {
