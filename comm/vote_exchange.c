@@ -66,7 +66,19 @@ static tv_status move(const exchange *x, const tv_votes *v)
     return tv_comm_device_sum_u32(x->comm, v->data, words, TV_WIRE_VOTES, x->stream);
 }
 
-// Three passes, so that the middle one is a single batch.
+// How many tensors from votes[first] on lie right behind each other in memory, so that one sum moves them all, and their votes.
+static int64_t side_by_side(const tv_votes *votes, int64_t first, int64_t tensors, int64_t *items)
+{
+    const tv_votes *v = &votes[first];
+    int64_t next = first + 1;
+    *items = v->items;
+    while (next < tensors && votes[next].bits == v->bits && (v->bits == 8 || *items % 2 == 0) &&
+           (char *)votes[next].data == (char *)v->data + *items * v->bits / 8)
+        *items += votes[next++].items;
+    return next - first;
+}
+
+// Three passes, so that the middle one is a single batch, of few calls: NCCL shares its channels out among the calls of a batch.
 static tv_status run(const exchange *x, const tv_votes *votes, int64_t tensors)
 {
     for (int64_t i = 0; i < tensors; i++)
@@ -75,8 +87,11 @@ static tv_status run(const exchange *x, const tv_votes *votes, int64_t tensors)
         if (votes[i].bits == 16)
             TV_TRY(lanes_from_votes(x, &votes[i]));
     TV_TRY(tv_comm_device_begin(x->comm));
-    for (int64_t i = 0; i < tensors; i++)
-        TV_TRY(move(x, &votes[i]));
+    for (int64_t i = 0, next; i < tensors; i = next) {
+        tv_votes joined = votes[i];
+        next = i + (x->scatter ? 1 : side_by_side(votes, i, tensors, &joined.items));
+        TV_TRY(move(x, &joined));
+    }
     TV_TRY(tv_comm_device_end(x->comm));
     for (int64_t i = 0; i < tensors; i++)
         if (votes[i].bits == 16)

@@ -8,7 +8,8 @@
 enum { ROUNDS = 11, MOST_VOTE = 100, SEED_ITEMS = 1 << 22 };
 #define ITEMS_GPU ((int64_t)1000000000)
 #define ITEMS_HOST ((int64_t)1 << 24)
-#define TENSORS 256 // of the contestant with many
+#define TENSORS 256 // of the contestants with many
+#define GAP 256     // bytes between two of them
 #define GROUP 32    // weights that share an exponent, in the sharded form
 
 typedef struct exchange_bench {
@@ -39,16 +40,20 @@ static tv_status sum_votes(const exchange_bench *b, int bits)
     return tv_vote_finish(b->comm, NULL);
 }
 
-// As many votes, in as many buffers as a model has tensors.
-static tv_status sum_many_votes8(const exchange_bench *b)
+// Almost as many votes, in as many tensors as a model has, with `gap` bytes between two.
+static tv_status sum_many_votes8(const exchange_bench *b, int64_t gap)
 {
     tv_votes votes[TENSORS];
     int64_t items = b->items / TENSORS;
     for (int64_t i = 0; i < TENSORS; i++)
-        votes[i] = (tv_votes){(int8_t *)b->buffer + i * items, 8, INT8_MAX, items};
+        votes[i] = (tv_votes){(int8_t *)b->buffer + i * items, 8, INT8_MAX, items - gap};
     TV_TRY(tv_vote_sum(b->comm, votes, TENSORS, NULL));
     return tv_vote_finish(b->comm, NULL);
 }
+
+static tv_status sum_near_votes8(const exchange_bench *b) { return sum_many_votes8(b, 0); }
+
+static tv_status sum_apart_votes8(const exchange_bench *b) { return sum_many_votes8(b, GAP); }
 
 static tv_status sum_votes8(const exchange_bench *b) { return sum_votes(b, 8); }
 
@@ -79,7 +84,8 @@ static const struct {
 } contestants[] = {
     {"sum of 32-bit words, as many bytes as 8-bit votes", sum_words, 2.0},
     {"8-bit votes, allreduce", sum_votes8, 2.0},
-    {"8-bit votes of 256 tensors, allreduce", sum_many_votes8, 2.0},
+    {"8-bit votes of 256 tensors side by side, allreduce", sum_near_votes8, 2.0},
+    {"8-bit votes of 256 tensors with gaps, allreduce", sum_apart_votes8, 2.0},
     {"16-bit votes, allreduce", sum_votes16, 4.0},
     {"8-bit votes, sharded", share_votes8, 1.0 + 1.0 / 5 + 1.0 / GROUP},
     {"16-bit votes, sharded", share_votes16, 2.0 + 1.0 / 5 + 1.0 / GROUP},

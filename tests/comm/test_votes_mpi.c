@@ -200,6 +200,45 @@ static void test_several(void **state)
     }
 }
 
+// Tensors that lie right behind each other, from `first` on: as many calls as there are gaps, and one more.
+static void check_neighbours(int bits, const int64_t *gaps, int tensors, int calls)
+{
+    enum { MOST = 8, ITEMS = 6 };
+    tv_votes votes[MOST];
+    int64_t share = 120 / ranks(), places[MOST], all = 0, bytes = bits / 8;
+    for (int i = 0; i < tensors; i++) {
+        places[i] = all;
+        all += ITEMS + gaps[i];
+    }
+    char *host = votes_new(MIXED, bits, all, share);
+    char *data = memory_give(host, all * bytes);
+    for (int i = 0; i < tensors; i++)
+        votes[i] = (tv_votes){data + places[i] * bytes, bits, 120, ITEMS};
+    uint64_t before = tv_comm_sequence(fixture_comm);
+    int64_t wire = tv_comm_wire_bytes(fixture_comm, TV_WIRE_VOTES);
+    assert_ok(tv_vote_sum(fixture_comm, votes, tensors, NULL));
+    assert_ok(tv_vote_finish(fixture_comm, NULL));
+    assert_int_equal(tv_comm_sequence(fixture_comm) - before, calls);
+    assert_int_equal(tv_comm_wire_bytes(fixture_comm, TV_WIRE_VOTES) - wire, tensors * ITEMS * bytes);
+    memory_take(data, host, all * bytes);
+    for (int i = 0; i < tensors; i++)
+        for (int64_t k = places[i]; k < places[i] + ITEMS + gaps[i]; k++)
+            assert_int_equal(vote_get(host, bits, k),
+                             k < places[i] + ITEMS ? sum_of(MIXED, k, share) : vote_of(MIXED, my_rank(), k, share));
+    free(host);
+}
+
+static void test_neighbours(void **state)
+{
+    (void)state;
+    const int64_t none[5] = {0}, some[5] = {0, 4, 0, 2, 0};
+    check_neighbours(8, none, 5, 1);
+    check_neighbours(16, none, 5, 1);
+    check_neighbours(8, some, 5, 3);
+    check_neighbours(16, some, 5, 3);
+    check_neighbours(8, none, 1, 1);
+}
+
 // More words than a GPU takes in one turn of its threads.
 static void test_large(void **state)
 {
@@ -245,15 +284,11 @@ static void test_vote_beyond_share(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sum_8),
-        cmocka_unit_test(test_sum_16),
-        cmocka_unit_test(test_scatter_8),
-        cmocka_unit_test(test_scatter_16),
-        cmocka_unit_test(test_chunked),
-        cmocka_unit_test(test_several),
-        cmocka_unit_test(test_large),
-        cmocka_unit_test(test_wrong_arguments),
-        cmocka_unit_test(test_vote_beyond_share),
+        cmocka_unit_test(test_sum_8),           cmocka_unit_test(test_sum_16),
+        cmocka_unit_test(test_scatter_8),       cmocka_unit_test(test_scatter_16),
+        cmocka_unit_test(test_chunked),         cmocka_unit_test(test_several),
+        cmocka_unit_test(test_neighbours),      cmocka_unit_test(test_large),
+        cmocka_unit_test(test_wrong_arguments), cmocka_unit_test(test_vote_beyond_share),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
