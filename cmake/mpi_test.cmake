@@ -8,11 +8,13 @@
 function(tv_add_mpi_test name target ranks labels timeout)
     math(EXPR ctest_timeout "${timeout} + 15")
     set(environment ${TV_MPI_TEST_ENVIRONMENT} ${TV_NO_GPU})
+    set(gate "")
     if("cuda" IN_LIST labels)
         set(environment ${TV_MPI_TEST_ENVIRONMENT})
+        set(gate $<TARGET_FILE:gpu_gate>)
     endif()
     add_test(NAME ${name}
-        COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:${target}> ${ARGN})
+        COMMAND ${gate} ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:${target}> ${ARGN})
     set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT ${ctest_timeout} SKIP_RETURN_CODE 77
         PROCESSORS ${ranks} ENVIRONMENT "${environment};MPIEXEC_TIMEOUT=${timeout}")
     if("cuda" IN_LIST labels AND ranks GREATER 1)

@@ -35,7 +35,7 @@ typedef struct nccl_state {
 
 // The communicator of the collective that this process queued last. Collectives of two communicators at work beside each other can wait for each
 // other across ranks; so each waits for the one queued before it, in the program's order, which all ranks share.
-static nccl_state *last;
+static nccl_state *queued_last;
 
 // Where a rank computes.
 typedef struct gpu_place {
@@ -125,9 +125,9 @@ static tv_status poll_comm(const tv_comm *comm, ncclResult_t *result)
 static tv_status take_turn(const tv_comm *comm, void *stream)
 {
     nccl_state *state = state_of(comm);
-    if (last != NULL && (last != state || last->queued_on != stream))
-        CUDA_TRY(comm, cudaStreamWaitEvent, stream, last->done, 0);
-    last = state;
+    if (queued_last != NULL && (queued_last != state || queued_last->queued_on != stream))
+        CUDA_TRY(comm, cudaStreamWaitEvent, stream, queued_last->done, 0);
+    queued_last = state;
     state->queued_on = stream;
     return TV_OK;
 }
@@ -140,7 +140,7 @@ static tv_status end_turn(const tv_comm *comm)
     if (state->noting)
         return TV_OK;
     TV_TRY(poll_comm(comm, &result));
-    if (last == state)
+    if (queued_last == state)
         CUDA_TRY(comm, cudaEventRecord, state->done, state->queued_on);
     return TV_OK;
 }
@@ -353,8 +353,8 @@ static void nccl_close(tv_comm *comm)
         run_in_time(comm, &call, "ncclCommFinalize", CLOSE_SECONDS);
     }
     abort_comm(state);
-    if (last == state)
-        last = NULL;
+    if (queued_last == state)
+        queued_last = NULL;
     if (state->turn != NULL)
         cudaEventDestroy(state->turn);
     if (state->done != NULL)
