@@ -150,6 +150,64 @@ static void check_round_trip(int rank, int ranks, int sharded)
     tv_params_free(&from);
 }
 
+static int device_copies;
+
+static tv_status counted_copy(void *to, const void *from, size_t bytes, tv_copy_kind kind, void *stream)
+{
+    device_copies++;
+    return fixture_backend("ref")->copy(to, from, bytes, kind, stream);
+}
+
+// Side state in host memory goes through staging too, by the host's own copy, and is no part of what lies on the device.
+static void test_host_side(void **state)
+{
+    (void)state;
+    enum { ROWS = 4, COLS = 7 };
+    tv_side_spec spec = {
+        .name = "s", .part = "used", .group = "test", .dtype = TV_I32, .rows = ROWS, .cols = COLS, .host = 1};
+    tv_tensor_spec tensor = {.name = "a", .part = "test", .rows = 11, .cols = 37, .scale_type = TV_T16, .frozen = 1};
+    tv_backend device = device_like();
+    tv_params tables[2];
+    int64_t index, count;
+    tv_state_array *arrays = NULL;
+    void *staging = NULL;
+    device.copy = counted_copy;
+    for (int i = 0; i < 2; i++) {
+        tv_params_init(&tables[i], 0);
+        TEST_TRY(tv_params_add(&tables[i], &tensor, &index));
+        TEST_TRY(tv_params_add_side(&tables[i], &spec, &index));
+        tv_params_layout_args args = {.backend = &device, .ranks = 1, .vote_bits = 8};
+        TEST_TRY(tv_params_layout(&tables[i], &args));
+        TEST_TRY(tv_params_initialise(&tables[i], 3, 64));
+        assert_true(tables[i].host_bytes >= ROWS * COLS * sizeof(int32_t));
+    }
+    int32_t *data = tables[0].sides[0].data;
+    for (int i = 0; i < ROWS * COLS; i++) {
+        assert_int_equal(data[i], 0);
+        data[i] = 1000 - 37 * i;
+    }
+    size_t bytes = tv_params_state_staging_bytes(&tables[0], 1);
+    void *out = aligned_alloc(TV_ARENA_ALIGN, bytes / TV_ARENA_ALIGN * TV_ARENA_ALIGN + TV_ARENA_ALIGN);
+    assert_non_null(out);
+    device_copies = 0;
+    TEST_TRY(tv_params_state(&tables[0], 1, out, 1, &arrays, &count));
+    assert_int_equal(count, 3); // T, E, used
+    assert_int_equal(device_copies, 2);
+    assert_ptr_not_equal(arrays[2].data, data); // a save reads it while training goes on
+    assert_memory_equal(arrays[2].data, data, ROWS * COLS * sizeof *data);
+    free(arrays);
+    TEST_TRY(tv_params_state_for_load(&tables[1], 1, &staging, &arrays, &count));
+    memcpy(staging, out, bytes);
+    TEST_TRY(tv_params_state_loaded(&tables[1], arrays, count, staging));
+    assert_int_equal(device_copies, 4);
+    assert_memory_equal(tables[1].sides[0].data, data, ROWS * COLS * sizeof *data);
+    free(arrays);
+    free(staging);
+    free(out);
+    for (int i = 0; i < 2; i++)
+        tv_params_free(&tables[i]);
+}
+
 static void test_staging(void **state)
 {
     (void)state;
@@ -184,6 +242,7 @@ static void test_load_host(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_list), cmocka_unit_test(test_digest),
-                                       cmocka_unit_test(test_staging), cmocka_unit_test(test_load_host)};
+                                       cmocka_unit_test(test_staging), cmocka_unit_test(test_host_side),
+                                       cmocka_unit_test(test_load_host)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
