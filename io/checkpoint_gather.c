@@ -143,17 +143,11 @@ static void *copy_slices(void *argument)
     return NULL;
 }
 
-// Threads that the system does not give are done without.
 static void copy_blocks(const tv_checkpoint_writer *w)
 {
-    pthread_t threads[COPY_THREADS - 1];
     copying c = {.writer = w};
-    int cores = tv_thread_cores(), started = 0;
-    while (started < COPY_THREADS - 1 && started < cores - 1 && tv_thread_start(&threads[started], copy_slices, &c))
-        started++;
-    copy_slices(&c);
-    for (int i = 0; i < started; i++)
-        pthread_join(threads[i], NULL);
+    int cores = tv_thread_cores();
+    tv_thread_share(cores < COPY_THREADS ? cores : COPY_THREADS, copy_slices, &c);
 }
 
 static tv_status take_own(tv_checkpoint_writer *w, int copy)

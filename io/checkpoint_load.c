@@ -181,19 +181,12 @@ static void forget_blocks(tv_checkpoint *checkpoint)
     checkpoint->block_count = 0;
 }
 
-// All that was found. Threads that the system does not give are done without.
+// All that was found.
 static tv_status fetch_blocks(tv_checkpoint *checkpoint)
 {
-    pthread_t threads[THREADS - 1];
-    int started = 0;
     checkpoint->outcome = TV_OK;
     atomic_store(&checkpoint->next, 0);
-    while (started < THREADS - 1 && started < checkpoint->block_count - 1 &&
-           tv_thread_start(&threads[started], fetch_some, checkpoint))
-        started++;
-    fetch_some(checkpoint);
-    for (int i = 0; i < started; i++)
-        pthread_join(threads[i], NULL);
+    tv_thread_share(checkpoint->block_count < THREADS ? checkpoint->block_count : THREADS, fetch_some, checkpoint);
     forget_blocks(checkpoint);
     return checkpoint->outcome == TV_OK ? TV_OK : TV_FAIL(checkpoint->outcome, "%s", checkpoint->message);
 }

@@ -114,7 +114,7 @@ static void run_heads(const void *args, int64_t begin, int64_t end, int thread)
     buffers b;
     carve_buffers(shape, tv_cpu_scratch(thread), &b);
     for (int64_t index = begin; index < end; index++) {
-        int64_t item = index / shape->heads * shape->context * shape->heads + index % shape->heads;
+        int64_t item = tv_head_item(shape, index);
         TV_ISA_NAME(tv_head_pack)(shape, j->args->k, item, b.k_panels);
         TV_ISA_NAME(tv_head_pairs)(shape, j->args->v, item, b.v);
         TV_ISA_NAME(tv_head_gather)(shape, j->args->k_scale, item, b.k_scale);

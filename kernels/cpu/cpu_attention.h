@@ -56,6 +56,10 @@ void *TV_ISA_NAME(tv_carve_take)(tv_carve *carve, int64_t items, size_t item_byt
 void *TV_ISA_NAME(tv_carve_panels)(tv_carve *carve, const tv_head_shape *shape);
 
 // In these, `item` is the [M, H] index of the window's first token and of the head: token i is item + i * heads.
+static inline int64_t tv_head_item(const tv_head_shape *shape, int64_t index) // of head `index` of all windows
+{
+    return index / shape->heads * shape->context * shape->heads + index % shape->heads;
+}
 // Pack the rows x8 of a head as panels of the product's second operand.
 void TV_ISA_NAME(tv_head_pack)(const tv_head_shape *shape, const int8_t *x8, int64_t item, void *panels);
 // pairs[s, channels]: x8 of the tokens 2 s (low half) and 2 s + 1 (high half) as int16; 0 beyond the window

@@ -188,7 +188,7 @@ static void run_heads(const void *args, int64_t begin, int64_t end, int thread)
     buffers b;
     carve_buffers(shape, tv_cpu_scratch(thread), &b);
     for (int64_t index = begin; index < end; index++) {
-        int64_t item = index / shape->heads * shape->context * shape->heads + index % shape->heads;
+        int64_t item = tv_head_item(shape, index);
         load_head(j, &b, item);
         for (int64_t first = 0; first < shape->context; first += TV_QUERY_BLOCK) {
             int64_t last = first + TV_QUERY_BLOCK < shape->context ? first + TV_QUERY_BLOCK : shape->context;

@@ -13,6 +13,17 @@ int tv_thread_start(pthread_t *thread, void *(*work)(void *), void *argument)
     return !failed;
 }
 
+void tv_thread_share(int64_t threads, void *(*work)(void *), void *argument)
+{
+    pthread_t more[TV_THREADS_MAX - 1];
+    int started = 0;
+    while (started < TV_THREADS_MAX - 1 && started < threads - 1 && tv_thread_start(&more[started], work, argument))
+        started++;
+    work(argument);
+    for (int i = 0; i < started; i++)
+        pthread_join(more[i], NULL);
+}
+
 int tv_thread_cores(void)
 {
     cpu_set_t set;

@@ -208,50 +208,45 @@ typedef struct change {
     tv_graph_store *store;
     const tv_graph_record *transitions;              // by dst
     int64_t start[(1 << TV_GRAPH_RUN_BITS_MAX) + 1]; // first transition into each run held here, and the end
-    atomic_int next;                                 // run
+    int64_t most;                                    // edges of a run on the way
+    atomic_int next_run, next_thread;
+    tv_graph_changes made[TV_THREADS_MAX]; // by each thread
 } change;
-
-typedef struct worker {
-    change *shared;
-    edge *merged; // room for any run
-    tv_graph_changes changes;
-    pthread_t thread;
-} worker;
 
 static void *change_runs(void *argument)
 {
-    worker *w = argument;
-    change *c = w->shared;
+    change *c = argument;
     tv_graph_store *s = c->store;
-    for (int64_t run; (run = atomic_fetch_add(&c->next, 1)) < s->runs;) {
+    int thread = atomic_fetch_add(&c->next_thread, 1);
+    edge *merged = (edge *)s->merged + thread * c->most;
+    for (int64_t run; (run = atomic_fetch_add(&c->next_run, 1)) < s->runs;) {
         int64_t first = c->start[run], count = c->start[run + 1] - first;
         if (count == 0)
             continue;
-        int64_t all = merge_run(s, run, c->transitions + first, count, w->merged, &w->changes);
-        int64_t kept = evict(s, w->merged, all);
-        w->changes.evicted += all - kept;
-        write_run(s, run, w->merged, kept);
+        int64_t all = merge_run(s, run, c->transitions + first, count, merged, &c->made[thread]);
+        int64_t kept = evict(s, merged, all);
+        c->made[thread].evicted += all - kept;
+        write_run(s, run, merged, kept);
     }
     return NULL;
 }
 
-// Cuts the transitions up by run. The most edges that a run may have on the way, and the edges of all.
-static int64_t cut_by_run(change *c, int64_t count, int64_t *edges)
+// Cuts the transitions up by run; returns the edges of all runs on the way.
+static int64_t cut_by_run(change *c, int64_t count)
 {
     const tv_graph_store *s = c->store;
-    int64_t next = 0, most = 0;
-    *edges = count;
+    int64_t next = 0, edges = count;
     for (int64_t run = 0; run < s->runs; run++) {
         int64_t end = tv_vq_bucket_first(s->rows, s->bits, s->first_run + run + 1);
         c->start[run] = next;
         while (next < count && c->transitions[next].dst < end)
             next++;
         int64_t all = s->used[run] + next - c->start[run];
-        most = all > most ? all : most;
-        *edges += s->used[run];
+        c->most = all > c->most ? all : c->most;
+        edges += s->used[run];
     }
     c->start[s->runs] = next;
-    return most;
+    return edges;
 }
 
 // One thread for this many edges, which take it some ten times as long as its start.
@@ -260,32 +255,22 @@ static int threads_for(int64_t edges)
     enum { EDGES_A_THREAD = 1 << 16 };
     int64_t wanted = 1 + edges / EDGES_A_THREAD, cores = wanted > 1 ? tv_thread_cores() : 1;
     wanted = wanted < cores ? wanted : cores;
-    return (int)(wanted < TV_GRAPH_THREADS_MAX ? wanted : TV_GRAPH_THREADS_MAX);
+    return (int)(wanted < TV_THREADS_MAX ? wanted : TV_THREADS_MAX);
 }
 
 tv_status tv_graph_store_learn(tv_graph_store *s, tv_graph_record *transitions, int64_t count,
                                tv_graph_changes *changes)
 {
     change c = {.store = s, .transitions = transitions};
-    worker workers[TV_GRAPH_THREADS_MAX] = {{.shared = NULL}};
-    int64_t edges;
     TV_TRY(sort_records(s, transitions, count, 0));
-    int64_t most = cut_by_run(&c, count, &edges);
-    int wanted = threads_for(edges), started = 1; // the caller's is one
-    for (int i = 0; i < wanted; i++) {
-        TV_TRY(make_room(&s->merged[i], &s->merged_capacity[i], most, sizeof(edge)));
-        workers[i] = (worker){.shared = &c, .merged = s->merged[i]};
-    }
+    int threads = threads_for(cut_by_run(&c, count));
+    TV_TRY(make_room(&s->merged, &s->merged_capacity, threads * c.most, sizeof(edge)));
     s->indexed = 0;
-    while (started < wanted && tv_thread_start(&workers[started].thread, change_runs, &workers[started]))
-        started++;
-    change_runs(&workers[0]);
-    for (int i = 0; i < started; i++) {
-        if (i > 0)
-            pthread_join(workers[i].thread, NULL);
-        changes->made += workers[i].changes.made;
-        changes->replaced += workers[i].changes.replaced;
-        changes->evicted += workers[i].changes.evicted;
+    tv_thread_share(threads, change_runs, &c);
+    for (int i = 0; i < threads; i++) {
+        changes->made += c.made[i].made;
+        changes->replaced += c.made[i].replaced;
+        changes->evicted += c.made[i].evicted;
     }
     return TV_OK;
 }

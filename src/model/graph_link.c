@@ -11,13 +11,11 @@ enum { INT = sizeof(int32_t) };
 
 tv_status tv_graph_link_plan(tv_graph_link *link, const tv_plan *plan, tv_graph_store *store)
 {
-    const tv_backend *ref = NULL;
     link->store = store;
     link->pool.backend = plan->params->backend;
     if (plan->params->backend == NULL)
         return TV_OK;
-    TV_TRY(tv_backend_find("ref", &ref));
-    link->host.backend = ref;
+    link->host.backend = plan->params->host;
     // A unit may ask for every row once; a step's records come from all units.
     TV_TRY(tv_table_link_open(&link->rows, plan, plan->params->items[link->table].spec.bits, store->rows));
     return tv_table_link_open(&link->edges, plan, store->bits, INT32_MAX);

@@ -66,8 +66,7 @@ void tv_graph_store_free(tv_graph_store *s)
 {
     free(s->index);
     free(s->records);
-    for (int i = 0; i < TV_GRAPH_THREADS_MAX; i++)
-        free(s->merged[i]);
+    free(s->merged);
     memset(s, 0, sizeof *s);
 }
 

@@ -11,7 +11,7 @@
 
 #include "model/part.h"
 
-enum { TV_GRAPH_RUN_BITS_MAX = 8, TV_GRAPH_SCORE_MAX = 127, TV_GRAPH_THREADS_MAX = 8 };
+enum { TV_GRAPH_RUN_BITS_MAX = 8, TV_GRAPH_SCORE_MAX = 127 };
 
 // One edge, or what is said of one: a transition (value not read), or the vote of a unit (value).
 typedef struct tv_graph_record {
@@ -53,8 +53,8 @@ typedef struct tv_graph_store {
     int32_t *index;               // dense: first place of each held row, [held rows + 1]
     tv_graph_record *records;     // sorting
     int64_t record_capacity;
-    void *merged[TV_GRAPH_THREADS_MAX]; // a run while it changes
-    int64_t merged_capacity[TV_GRAPH_THREADS_MAX];
+    void *merged; // runs while they change, one a thread
+    int64_t merged_capacity;
 } tv_graph_store;
 
 tv_status tv_graph_store_declare(tv_graph_store *store, const tv_part *part, tv_params *params,

@@ -10,10 +10,11 @@
 #include "comm/comm.h"
 
 typedef struct tv_places {
-    tv_comm *comm;     // all ranks; not owned
-    tv_comm *experts;  // this rank's group, P ranks; NULL when P = 1
-    tv_comm *replicas; // this rank's place, R / P ranks; all ranks when P = 1, NULL when P = R
-    int expert_ranks;  // P
+    tv_comm *comm;    // all ranks; not owned
+    tv_comm *experts; // this rank's group, P ranks; NULL when P = 1
+    tv_comm *
+        replicas; // this rank's place, R / P ranks; NULL when P = 1, whose experts are as other tensors, and when P = R
+    int expert_ranks; // P
 } tv_places;
 
 // Collective, after tv_comm_device_open. expert_ranks is P, of tv_config_expert_ranks. Call tv_places_close also after a

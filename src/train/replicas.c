@@ -77,7 +77,7 @@ static tv_status compare_experts(const tv_places *places, const hash_list *list)
     if (places->replicas == NULL)
         return TV_OK;
     tv_status st = tv_guard_compare(places->replicas, list->names, list->hashes, list->count);
-    if (st == TV_OK || places->expert_ranks == 1)
+    if (st == TV_OK)
         return st;
     return tv_status_context(st, "experts of place %d, where replica i is rank i x %d + %d",
                              tv_comm_rank(places->experts), places->expert_ranks, tv_comm_rank(places->experts));
