@@ -124,20 +124,20 @@ static inline int32_t tv_pair_load(const uint32_t *pair)
 
 void TV_ISA_NAME(tv_block_sum_run)(const tv_block_sum *sum);
 
-// out of the queries [first, last) = factor times the sums of their keys' rows x: Q and from as tv_block_row makes them of each query's weights,
-// rows of `keys` and `blocks`, with room for TV_SUM_ROWS - 1 rows more, which are set to 0.
+// out = factor times the sums of keys' rows x, a block of queries at a time: Q and from as tv_block_row makes them of the weights of each query of
+// the block, rows of `keys` and `blocks`, with room for TV_SUM_ROWS - 1 rows more, which are set to 0.
 typedef struct tv_head_sums {
     const tv_head_shape *shape;
-    int64_t item, first, last;
     int16_t *integers;
     float *from;
     const uint32_t *x;   // [context / 2, channels]
-    const float *factor; // of query first + i: factor[i factor_stride]
+    const float *factor; // of the block's query i: factor[i factor_stride]
     int64_t factor_stride;
     float *room; // [TV_SUM_ROWS, channels]
     float *out;  // [M, H, width]
 } tv_head_sums;
 
-void TV_ISA_NAME(tv_head_sums_run)(const tv_head_sums *sums);
+// The queries [first, last).
+void TV_ISA_NAME(tv_head_sums_run)(const tv_head_sums *sums, int64_t item, int64_t first, int64_t last);
 
 #endif

@@ -187,23 +187,20 @@ static void run_heads(const void *args, int64_t begin, int64_t end, int thread)
     const tv_head_shape *shape = &j->shape;
     buffers b;
     carve_buffers(shape, tv_cpu_scratch(thread), &b);
+    const tv_head_sums sums = {.shape = shape,
+                               .integers = b.integers,
+                               .from = b.from,
+                               .x = b.k,
+                               .factor = &shape->inv_sqrt,
+                               .room = b.dq,
+                               .out = j->args->dq};
     for (int64_t index = begin; index < end; index++) {
         int64_t item = tv_head_item(shape, index);
         load_head(j, &b, item);
         for (int64_t first = 0; first < shape->context; first += TV_QUERY_BLOCK) {
             int64_t last = first + TV_QUERY_BLOCK < shape->context ? first + TV_QUERY_BLOCK : shape->context;
             block_weights(j, &b, item, first, last);
-            const tv_head_sums sums = {.shape = shape,
-                                       .item = item,
-                                       .first = first,
-                                       .last = last,
-                                       .integers = b.integers,
-                                       .from = b.from,
-                                       .x = b.k,
-                                       .factor = &shape->inv_sqrt,
-                                       .room = b.dq,
-                                       .out = j->args->dq};
-            TV_ISA_NAME(tv_head_sums_run)(&sums);
+            TV_ISA_NAME(tv_head_sums_run)(&sums, item, first, last);
             block_keys(j, &b, first, last);
         }
         for (int64_t i = 0; i < shape->context; i++) {

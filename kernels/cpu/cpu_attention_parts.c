@@ -148,10 +148,10 @@ void TV_ISA_NAME(tv_block_columns_pack)(const tv_block_columns *columns)
         pack_strip(columns, key);
 }
 
-void TV_ISA_NAME(tv_head_sums_run)(const tv_head_sums *sums)
+void TV_ISA_NAME(tv_head_sums_run)(const tv_head_sums *sums, int64_t item, int64_t first, int64_t last)
 {
     const tv_head_shape *shape = sums->shape;
-    int64_t count = sums->last - sums->first, whole = round_up(count, TV_SUM_ROWS);
+    int64_t count = last - first, whole = round_up(count, TV_SUM_ROWS);
     memset(sums->integers + count * shape->keys, 0, (size_t)((whole - count) * shape->keys) * sizeof(int16_t));
     memset(sums->from + count * shape->blocks, 0, (size_t)((whole - count) * shape->blocks) * sizeof(float));
     for (int64_t group = 0; group < count; group += TV_SUM_ROWS) {
@@ -159,7 +159,7 @@ void TV_ISA_NAME(tv_head_sums_run)(const tv_head_sums *sums)
         const tv_block_sum sum = {.w = (const uint32_t *)(sums->integers + group * shape->keys),
                                   .row_stride = shape->keys / 2,
                                   .pair_stride = 1,
-                                  .pairs = (sums->first + end + 1) / 2,
+                                  .pairs = (first + end + 1) / 2,
                                   .from = sums->from + group * shape->blocks,
                                   .from_stride = shape->blocks,
                                   .x = sums->x,
@@ -168,7 +168,7 @@ void TV_ISA_NAME(tv_head_sums_run)(const tv_head_sums *sums)
         memset(sums->room, 0, (size_t)(TV_SUM_ROWS * shape->channels) * sizeof(float));
         TV_ISA_NAME(tv_block_sum_run)(&sum);
         for (int64_t i = group; i < end; i++) {
-            float *restrict out = sums->out + (sums->item + (sums->first + i) * shape->heads) * shape->width;
+            float *restrict out = sums->out + (item + (first + i) * shape->heads) * shape->width;
             const float *restrict row = sums->room + (i - group) * shape->channels;
             float factor = sums->factor[i * sums->factor_stride];
             for (int64_t c = 0; c < shape->width; c++)
